@@ -1,0 +1,49 @@
+"""wormjax: find lottery tickets in JAX models."""
+
+from wormjax import _policies as policies
+from wormjax import scores
+from wormjax._early_bird import EarlyBird, EarlyBirdState, early_bird
+from wormjax._l1 import l1_penalty, l1_pull
+from wormjax._masks import Jaccard, apply_masks, count_kept, density, jaccard, mask_distance
+from wormjax._opt_state import check, early_bird_state, masks_of
+from wormjax._packing import PackedMask, pack, unpack
+from wormjax._prunable import prunable
+from wormjax._random_masks import random_like
+from wormjax._selection import top_masks
+from wormjax._shift import extend_to_shift
+from wormjax._truncate import TruncateState, truncate
+from wormjax._worm import WormState, detect, seed_axes, worm
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "EarlyBird",
+    "EarlyBirdState",
+    "Jaccard",
+    "PackedMask",
+    "TruncateState",
+    "WormState",
+    "apply_masks",
+    "check",
+    "count_kept",
+    "density",
+    "detect",
+    "early_bird",
+    "early_bird_state",
+    "extend_to_shift",
+    "jaccard",
+    "l1_penalty",
+    "l1_pull",
+    "mask_distance",
+    "masks_of",
+    "pack",
+    "policies",
+    "prunable",
+    "random_like",
+    "scores",
+    "seed_axes",
+    "top_masks",
+    "truncate",
+    "unpack",
+    "worm",
+]
