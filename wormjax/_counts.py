@@ -4,6 +4,7 @@ import math
 import numbers
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 COUNT_LIMIT = 2**31  # counts are int32 on the device
 
 
-def as_fraction(name: str, value: float | str | Fraction) -> Fraction:
+def as_fraction(name: str, value: Any) -> Fraction:
     """Return ``value`` as the exact fraction that its decimal notation says.
 
     ``0.1`` becomes 1/10 and not the binary float next to it, so that counts and comparisons with epsilon
@@ -40,11 +41,11 @@ def as_fraction(name: str, value: float | str | Fraction) -> Fraction:
         return Fraction(value)
     try:
         return Fraction(str(value))
-    except ValueError:
+    except (ValueError, ZeroDivisionError):
         raise ValueError(f"{name} must be a finite decimal number, got {value!r}.") from None
 
 
-def ratio_in_unit_interval(name: str, value: float | str | Fraction) -> Fraction:
+def ratio_in_unit_interval(name: str, value: Any) -> Fraction:
     """Return ``value`` as a fraction strictly between 0 and 1, or say why it is not one."""
     ratio = as_fraction(name, value)
     if not 0 < ratio < 1:

@@ -5,7 +5,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,14 @@ from wormjax._bit_planes import bit, low_bits, plane_dtype, store_ticket, ticket
 from wormjax._counts import as_fraction, check_total, floor_count, ratio_in_unit_interval
 from wormjax._early_bird_state import EarlyBirdState
 from wormjax._paths import leaf_names
-from wormjax._selection import check_choice, check_scores, ranked, ranked_names, select
+from wormjax._selection import (
+    check_choice,
+    check_scores,
+    ordered_keys,
+    ranked,
+    ranked_names,
+    select,
+)
 
 Score = Callable[[PyTree], PyTree]
 Ratio = float | str | Fraction
@@ -144,6 +151,8 @@ class Detection:
             )
         check_choice("compare", compare, ("newest_vs_all", "consecutive"))
         check_choice("mask_rule", mask_rule, ("exact", "reference"))
+        if isinstance(cap, jax.Array):
+            as_fraction("cap", cap)
         if cap is not None and cap < window:
             raise ValueError(
                 f"cap={cap} detections end before the window of {window} masks is full."
@@ -156,19 +165,16 @@ class Detection:
         names, leaves = ranked_names(scores), ranked(scores)
         sizes = tuple(x.size for x in leaves)
         check_total(sizes, times=self.window - 1)
-        if not sizes and not _is_part(params):
+        if not sum(sizes) and not _is_part(params):
             raise ValueError(
                 f"The score gives no prunable leaf among {leaf_names(params)[:5]}; pass a score whose "
                 "`prunable` rule matches some."
             )
         planes = jax.tree.map(
             # a window of ones: nothing counts as pruned throughout before the window is full
-            lambda x: jnp.full(
-                (self._leading + x.shape) if x.ndim else (),
-                (1 << self.window) - 1,
-                plane_dtype(self.window),
-            ),
+            lambda x, p: _full(self._leading, x, p, (1 << self.window) - 1, plane_dtype(self.window)),
             scores,
+            params,
         )
         worst = jnp.broadcast_to(
             jnp.array(sizes, jnp.int32), (*self._leading, self.window - 1, len(sizes))
@@ -284,9 +290,18 @@ def _is_part(params: PyTree) -> bool:
     return not nodes or any(isinstance(x, optax.MaskedNode) for x in nodes)
 
 
+def _full(leading: tuple[int, ...], score: Any, param: Any, value: int, dtype: Any) -> Array:
+    if score.ndim and not leading and score.shape == jnp.shape(param):
+        # sharded as its parameter from the start: the step that reads the masks compiles once
+        return jnp.full_like(param, value, dtype)
+    return jnp.full((*leading, *score.shape) if score.ndim else (), value, dtype)
+
+
 def _all_equal(leaves: Sequence[Array]) -> Bool[Array, ""]:
-    low = jnp.stack([jnp.min(x).astype(jnp.float32) for x in leaves])
-    high = jnp.stack([jnp.max(x).astype(jnp.float32) for x in leaves])
+    bits = 64 if any(x.dtype == jnp.float64 for x in leaves) else 32
+    # as integers, since a backend that flushes subnormals sees them all as zero
+    keys = [ordered_keys(x, bits) for x in leaves if x.size]
+    low, high = jnp.stack([jnp.min(k) for k in keys]), jnp.stack([jnp.max(k) for k in keys])
     return jnp.min(low) == jnp.max(high)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from wormjax._bit_planes import bit, low_bits
 from wormjax._masks import never_pruned
 
 
+@no_type_check  # JAX rebuilds it with specs, axes and None in place of arrays
 @functools.partial(
     register_dataclass,
     data_fields=[
@@ -120,7 +122,8 @@ class EarlyBirdState:
 
     def problems(self) -> list[str]:
         """Sentences about what went wrong under jit (reads the device)."""
-        flags = jax.device_get(self.nonfinite).reshape(-1, len(self.names)).any(axis=0)
+        flags = jax.device_get(self.nonfinite)
+        flags = flags.any(axis=tuple(range(flags.ndim - 1)))
         return [
             f"The score at {name!r} held NaN or infinity at a detection, so the masks since then mean "
             "nothing. Look for a diverged step (a smaller learning rate, a gradient clip)."

@@ -45,14 +45,23 @@ def check_same_structure(a: PyTree, b: PyTree, what_a: str, what_b: str) -> None
     )
 
 
+def check_bool(name: str, mask: Any) -> None:
+    """Raise a ValueError where the mask leaf called ``name`` is no bool array."""
+    if not hasattr(mask, "dtype"):
+        raise ValueError(
+            f"The mask at {name!r} is of type {type(mask).__name__}, not a bool array."
+        )
+    if mask.dtype != jnp.bool_:
+        raise ValueError(f"The mask at {name!r} holds {mask.dtype}, not bool. True keeps an entry.")
+
+
 def check_masks(params: PyTree, masks: PyTree) -> None:
     """Raise a ValueError naming the first leaf whose mask does not fit its parameter."""
     check_same_structure(params, masks, "params", "masks")
     for name, p, m in zip(
         leaf_names(params), jax.tree.leaves(params), jax.tree.leaves(masks), strict=True
     ):
-        if not hasattr(m, "dtype") or m.dtype != jnp.bool_:
-            raise ValueError(f"The mask at {name!r} is {type(m).__name__}, not a bool array.")
+        check_bool(name, m)
         if m.ndim == 0:
             continue
         shape = jnp.shape(p)
@@ -96,7 +105,7 @@ def apply_masks(params: PyTree, masks: PyTree) -> PyTree:
     check_masks(params, masks)
 
     def apply(p, m):
-        return p if m.ndim == 0 else jnp.where(m, p, jnp.zeros((), p.dtype))
+        return p if m.ndim == 0 else jnp.where(m, p, jnp.zeros((), jnp.result_type(p)))
 
     return jax.tree.map(apply, params, masks)
 
@@ -120,7 +129,7 @@ def count_kept(masks: PyTree, params: PyTree) -> tuple[Int[Array, ""], int]:
     """
     check_masks(params, masks)
     pairs = [
-        (m, jnp.size(p))
+        (m, math.prod(jnp.shape(p)))
         for m, p in zip(jax.tree.leaves(masks), jax.tree.leaves(params), strict=True)
         if m.ndim
     ]
@@ -165,6 +174,8 @@ def _ranked_pairs(a: PyTree, b: PyTree) -> list[tuple[Array, Array]]:
     check_same_structure(a, b, "the first masks", "the second masks")
     pairs = []
     for name, x, y in zip(leaf_names(a), jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        check_bool(name, x)
+        check_bool(name, y)
         if jnp.shape(x) != jnp.shape(y):
             raise ValueError(
                 f"The masks at {name!r} have different shapes: {jnp.shape(x)} and {jnp.shape(y)}."

@@ -9,6 +9,9 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool, PyTree, UInt8
 
+from wormjax._masks import check_bool
+from wormjax._paths import path_name
+
 
 @functools.partial(
     jax.tree_util.register_dataclass, data_fields=["bits"], meta_fields=["axis", "length"]
@@ -63,7 +66,7 @@ def _pack_axis(mask: Array, axis: int) -> UInt8[Array, "..."]:
     widths = [(0, -length % 8 if a == axis else 0) for a in range(mask.ndim)]
     padded = jnp.pad(mask, widths) if length % 8 else mask
     # splitting an axis into (bytes, 8) keeps a sharding of whole bytes where it is
-    octets = padded.reshape((*mask.shape[:axis], -1, 8, *mask.shape[axis + 1 :]))
+    octets = padded.reshape((*mask.shape[:axis], -(-length // 8), 8, *mask.shape[axis + 1 :]))
     place = jnp.arange(8, dtype=jnp.uint8).reshape((8,) + (1,) * (mask.ndim - axis - 1))
     place = place.reshape((1,) * (octets.ndim - place.ndim) + place.shape)
     return jnp.sum(octets.astype(jnp.uint8) << place, axis=axis + 1, dtype=jnp.uint8)
@@ -106,10 +109,9 @@ def pack(masks: PyTree, axis: int | None = None) -> PyTree:
       3
     """
 
-    def pack_leaf(path: Any, mask: Array) -> Array | PackedMask:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        if mask.dtype != jnp.bool_:
-            raise ValueError(f"The mask at {name!r} is {mask.dtype}, not bool.")
+    def pack_leaf(path: Any, mask: Any) -> Array | PackedMask:
+        name = path_name(path)
+        check_bool(name, mask)
         if mask.ndim == 0:
             return mask
         if axis is not None and not -mask.ndim <= axis < mask.ndim:

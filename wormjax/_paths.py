@@ -1,5 +1,7 @@
 """Names for the leaves of a pytree."""
 
+from collections import Counter
+
 import jax
 from jax.tree_util import GetAttrKey, KeyPath, keystr
 from jaxtyping import PyTree
@@ -23,5 +25,18 @@ def path_name(path: KeyPath) -> str:
 
 
 def leaf_names(tree: PyTree) -> list[str]:
-    """Return the path name of every leaf of ``tree``, in flatten order."""
-    return [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    """Return the path name of every leaf of ``tree``, in flatten order.
+
+    Example:
+      >>> from collections import namedtuple
+      >>> leaf_names({"attention": namedtuple("QV", "query value")(1.0, 2.0)})
+      ['attention/query', 'attention/value']
+    """
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    below = Counter(path[:depth] for path in paths for depth in range(len(path)))
+    names = [path_name(path) for path in paths]
+    for i, path in enumerate(paths):
+        # a field called value beside others belongs to the model: only a variable has nothing else
+        if path and below[path[:-1]] > 1:
+            names[i] = keystr(path, simple=True, separator="/")
+    return names

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import math
 from fractions import Fraction
+from typing import no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -99,6 +100,7 @@ def random_masks(key: Key[Array, ""], of: Policy | None = None) -> Policy:
     return dataclasses.replace(worm() if of is None else of, key=key)
 
 
+@no_type_check  # JAX rebuilds it with specs, axes and None in place of arrays
 @functools.partial(
     register_dataclass,
     data_fields=[
@@ -164,14 +166,15 @@ def decide(state: PolicyState, detector: EarlyBirdState) -> tuple[PolicyState, F
     A degenerate mask (all scores equal) says nothing about which entries will be pruned; nothing is
     truncated on it.
     """
-    triggered = jnp.sum(detector.disagreements) < state.below
-    engaged = (triggered | (state.latched & state.latch)) & ~detector.degenerate & ~detector.invalid
+    usable = ~detector.degenerate & ~detector.invalid
+    triggered = (jnp.sum(detector.disagreements) < state.below) & usable
+    engaged = (triggered | (state.latched & state.latch)) & usable
     mean = jnp.minimum(detector.mean_distance, jnp.float32(1))
     one = jnp.float32(1)
     factor = jnp.where(
         engaged,
         jnp.where(state.follow, mean, state.factor),
-        jnp.where(state.follow_before, mean, one),
+        jnp.where(state.follow_before & usable, mean, one),
     )
     latched = state.latched | triggered
     return dataclasses.replace(state, latched=latched, engaged=engaged), factor

@@ -13,7 +13,7 @@ Ties at the threshold are cut by a second search of the same kind, over the inde
 import functools
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -40,10 +40,23 @@ def ordered_keys(x: Float[Array, "..."], bits: int = 32) -> UInt[Array, "..."]:
     elif bits == 32:
         raw = lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
     else:
-        raw = lax.bitcast_convert_type(x.astype(jnp.float64), jnp.uint64)
+        raw = lax.bitcast_convert_type(_as_double(x), jnp.uint64)
     top = jnp.array(1 << (bits - 1), raw.dtype)
     raw = jnp.where(raw == top, jnp.zeros((), raw.dtype), raw)  # -0.0 is 0.0
     return jnp.where((raw & top) != 0, ~raw, raw | top)
+
+
+def _as_double(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Convert to float64 exactly: a backend that flushes subnormal numbers would widen them to zero."""
+    if x.dtype not in (jnp.float32, jnp.bfloat16):
+        return x.astype(jnp.float64)
+    fraction = 23 if x.dtype == jnp.float32 else 7
+    raw = lax.bitcast_convert_type(x, jnp.uint32 if fraction == 23 else jnp.uint16)
+    top = jnp.array(1 << (fraction + 8), raw.dtype)
+    magnitude = raw & (top - jnp.array(1, raw.dtype))
+    subnormal = magnitude.astype(jnp.float64) * 2.0 ** (-126 - fraction)
+    subnormal = jnp.where((raw & top) != 0, -subnormal, subnormal)
+    return jnp.where(magnitude < (1 << fraction), subnormal, x.astype(jnp.float64))
 
 
 def _count_each(tests: Sequence[Bool[Array, "..."]]) -> list[Int[Array, ""]]:
@@ -145,7 +158,7 @@ def largest(
     ]
 
 
-def ranked(scores: PyTree) -> list[Array]:
+def ranked(scores: PyTree) -> list[Any]:
     """Return the leaves of a score tree that take part in pruning, in flatten order."""
     return [x for x in jax.tree.leaves(scores) if jnp.ndim(x)]
 
@@ -200,7 +213,7 @@ def select(scores: PyTree, kept: tuple[int, ...], scope: Scope, ties: Ties) -> P
 def top_masks(
     scores: PyTree,
     *,
-    density: float | str | Fraction,
+    density: float | int | str | Fraction,
     scope: Scope = "global",
     ties: Ties = "index",
 ) -> PyTree[Bool[Array, "..."]]:

@@ -2,11 +2,12 @@
 
 import functools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, no_type_check
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 from jax.tree_util import register_dataclass
 from jaxtyping import Array, Bool, Float, PyTree
 
@@ -14,6 +15,7 @@ from wormjax._masks import check_masks, check_same_structure
 from wormjax._opt_state import part_of
 
 
+@no_type_check  # JAX rebuilds it with specs, axes and None in place of arrays
 @functools.partial(register_dataclass, data_fields=["masks", "factor"], meta_fields=[])
 @dataclass(frozen=True)
 class TruncateState:
@@ -93,11 +95,18 @@ def truncate_updates(updates: PyTree, state: TruncateState) -> PyTree:
             return update
         factor = state.factor.astype(update.dtype)
         # selected, not multiplied: a subnormal times one may be flushed, and zero times infinity is NaN
-        scaled = jnp.where(factor == 1, update, factor * update)
-        scaled = jnp.where(factor == 0, jnp.zeros((), update.dtype), scaled)
-        return jnp.where(mask, update, scaled)
+        scaled = jnp.where(factor == 0, jnp.zeros((), update.dtype), factor * update)
+        return _select(mask | (factor == 1), update, scaled)
 
     return jax.tree.map(leaf, state.masks, updates)
+
+
+def _select(mask: Bool[Array, "..."], kept: Array, scaled: Array) -> Array:
+    if kept.dtype not in (jnp.bfloat16, jnp.float16):
+        return jnp.where(mask, kept, scaled)
+    # as integers: a backend that selects halves as float32 rewrites the bits of NaNs
+    bits = jnp.where(mask, *(lax.bitcast_convert_type(x, jnp.uint16) for x in (kept, scaled)))
+    return lax.bitcast_convert_type(bits, kept.dtype)
 
 
 def cut_to(params: PyTree, masks: PyTree) -> PyTree:

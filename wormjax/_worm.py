@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,7 @@ class WormSettings:
     frozen: Frozen
 
 
+@no_type_check  # JAX rebuilds it with specs, axes and None in place of arrays
 @functools.partial(
     register_dataclass,
     data_fields=["detector", "policy", "truncation", "count"],

@@ -1,0 +1,21 @@
+"""Image classifiers in Flax NNX, sized by frozen dataclasses and used through views."""
+
+from experiments.models._build import ModelConfig, abstract, build
+from experiments.models._mlp import MLP, MLPConfig
+from experiments.models._named import NAMED, named
+from experiments.models._resnet import ResNet, ResNetConfig
+from experiments.models._vgg import VGG, VGGConfig
+
+__all__ = [
+    "MLP",
+    "NAMED",
+    "VGG",
+    "MLPConfig",
+    "ModelConfig",
+    "ResNet",
+    "ResNetConfig",
+    "VGGConfig",
+    "abstract",
+    "build",
+    "named",
+]

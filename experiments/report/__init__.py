@@ -1,0 +1,40 @@
+"""Tables, pictures and the report of an experiment, from plain records; it knows no algorithm."""
+
+from experiments.report._comparison import Metric, comparison, comparison_records
+from experiments.report._distance_plots import DistanceTrace, HeatMap, distance_lines, heat_maps
+from experiments.report._html import Callout, Code, Facts, Picture, Section, html_report
+from experiments.report._stats import Censored, Paired, Summary, Value, paired, summary
+from experiments.report._style import ArmStyle, arm_styles, figure_svg, save_figure
+from experiments.report._tables import Column, Table
+from experiments.report._ticket_plots import AccuracyCurve, accuracy_against_flops, kept_widths
+
+__all__ = [
+    "AccuracyCurve",
+    "ArmStyle",
+    "Callout",
+    "Censored",
+    "Code",
+    "Column",
+    "DistanceTrace",
+    "Facts",
+    "HeatMap",
+    "Metric",
+    "Paired",
+    "Picture",
+    "Section",
+    "Summary",
+    "Table",
+    "Value",
+    "accuracy_against_flops",
+    "arm_styles",
+    "comparison",
+    "comparison_records",
+    "distance_lines",
+    "figure_svg",
+    "heat_maps",
+    "html_report",
+    "kept_widths",
+    "paired",
+    "save_figure",
+    "summary",
+]

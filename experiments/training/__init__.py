@@ -1,0 +1,47 @@
+"""Training: one pure step, two drivers, recipes, evaluation, checkpoints and records."""
+
+from experiments.training._checkpoints import Checkpoints as Checkpoints
+from experiments.training._drivers import EpochRunner as EpochRunner
+from experiments.training._drivers import epoch_runner as epoch_runner
+from experiments.training._drivers import order_key as order_key
+from experiments.training._evaluate import Evaluator as Evaluator
+from experiments.training._evaluate import accuracy as accuracy
+from experiments.training._evaluate import evaluator as evaluator
+from experiments.training._evaluate import mean_loss as mean_loss
+from experiments.training._inputs import Mode as Mode
+from experiments.training._manifest import CheckpointError as CheckpointError
+from experiments.training._metrics import MetricsLog as MetricsLog
+from experiments.training._recipes import Recipe as Recipe
+from experiments.training._recipes import start_at as start_at
+from experiments.training._seeds import stack_seeds as stack_seeds
+from experiments.training._seeds import take_seed as take_seed
+from experiments.training._state import TrainState as TrainState
+from experiments.training._state import init_state as init_state
+from experiments.training._step import Metrics as Metrics
+from experiments.training._step import Step as Step
+from experiments.training._step import classify as classify
+from experiments.training._step import make_step as make_step
+
+__all__ = [
+    "CheckpointError",
+    "Checkpoints",
+    "EpochRunner",
+    "Evaluator",
+    "Metrics",
+    "MetricsLog",
+    "Mode",
+    "Recipe",
+    "Step",
+    "TrainState",
+    "accuracy",
+    "classify",
+    "epoch_runner",
+    "evaluator",
+    "init_state",
+    "make_step",
+    "mean_loss",
+    "order_key",
+    "stack_seeds",
+    "start_at",
+    "take_seed",
+]

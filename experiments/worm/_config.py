@@ -1,0 +1,166 @@
+"""What the main job can be told, and its presets."""
+
+import dataclasses
+from fractions import Fraction
+from typing import Literal
+
+from experiments._cli import RunConfig
+from experiments.training import Recipe
+
+Arm = Literal["dense", "standard", "gradclip", "greedy", "worm", "worm_last", "worm_random"]
+ARMS: tuple[Arm, ...] = (
+    "dense",
+    "standard",
+    "gradclip",
+    "greedy",
+    "worm",
+    "worm_last",
+    "worm_random",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WormConfig(RunConfig):
+    """Early-Bird and WORM tickets against dense training: search, draw, prune, retrain masked."""
+
+    arms: tuple[Arm, ...] = ARMS
+    """Which arms to run. dense: no pruning. standard: Early-Bird. gradclip: a constant factor.
+    greedy: the mean mask distance as factor. worm: the paper's rule, on gradients. worm_last: the
+    same rule on the optimizer's step. worm_random: worm with random masks, a control."""
+
+    first_seed: int = 0
+    """The seeds are first_seed, first_seed + 1, ...; arms share seeds, so that they are paired."""
+
+    data: str = "digits"
+    """Data set: digits (embedded), fashion_mnist, cifar10, cifar100 (from TFDS_DATA_DIR)."""
+
+    split_seed: int = 0
+    """Names the split into train, validation and test, the same for all seeds."""
+
+    limit: int | None = None
+    """At most this many images in each split, for quick looks."""
+
+    augment: bool = False
+    """Pad by 4, crop at random, flip at random, on the device."""
+
+    model: str = "digits"
+    """Name of a model in experiments.models, such as digits, resnet20, vgg16."""
+
+    scale_init: float = 0.5
+    """Initial value of the BatchNorm scales."""
+
+    compute: Literal["float32", "bfloat16"] = "float32"
+    """What the network computes in; parameters stay float32."""
+
+    epochs: int = 30
+    """Epochs of dense training, and of search plus retraining."""
+
+    search_cap: int = 20
+    """Epochs after which a search without a ticket has failed."""
+
+    batch_size: int = 32
+    """Examples a step."""
+
+    learning_rate: float = 0.01
+    """Learning rate before any decay."""
+
+    momentum: float = 0.9
+    """Momentum of SGD."""
+
+    weight_decay: float = 0.0
+    """L2 decay of every parameter."""
+
+    milestones: tuple[int, ...] = ()
+    """Epochs at whose start the learning rate is divided by 10."""
+
+    l1: float = 0.0
+    """Strength of the L1 pull on the scales (Early-Bird: 1e-4; WORM: none)."""
+
+    prune_ratio: float = 0.5
+    """Fraction of the channels to prune."""
+
+    window: int = 5
+    """Masks that the detector compares."""
+
+    epsilon: float = 0.1
+    """Mask distance at which the ticket emerges."""
+
+    margin: float = 0.05
+    """WORM truncates from a mean distance below epsilon + margin on."""
+
+    factor: float = 0.003
+    """WORM's truncation factor."""
+
+    chi: float = 0.1
+    """gradclip's constant factor."""
+
+    frozen: Literal["newest", "window"] = "newest"
+    """Truncate what the newest mask prunes, or what every mask of the window does."""
+
+    mask_rule: Literal["exact", "reference"] = "exact"
+    """Prune an exact count, or by the strict threshold of the papers' code."""
+
+    target: float = 0.9
+    """Validation accuracy that retraining is timed to restore."""
+
+    driver: Literal["auto", "loop", "scan"] = "auto"
+    """How an epoch runs: a dispatched loop (CPU), one scan with seeds by vmap (accelerators)."""
+
+    checkpoint_seconds: float = 10.0
+    """Time between checkpoints; 0 saves after every epoch."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.arms:
+            raise ValueError("arms is empty. Name at least one of " + ", ".join(ARMS) + ".")
+        if "standard" not in self.arms:
+            raise ValueError("arms must contain 'standard', which the others are compared with.")
+        if not self.window <= self.search_cap + 1 <= self.epochs:
+            raise ValueError(
+                f"search_cap is {self.search_cap}; a window of {self.window} masks fills after "
+                f"{self.window - 1} epochs, and epochs ({self.epochs}) must be longer than the "
+                "search. Change one of the three."
+            )
+        if not 0 < self.target <= 1:
+            raise ValueError(f"target is {self.target}. Give an accuracy in (0, 1].")
+
+    @property
+    def trigger(self) -> Fraction:
+        """Mean mask distance below which WORM truncates, as the decimals say."""
+        return Fraction(str(self.epsilon)) + Fraction(str(self.margin))
+
+    @property
+    def recipe(self) -> Recipe:
+        """The optimizer's part of the settings."""
+        return Recipe(
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            schedule_kind="milestones" if self.milestones else "constant",
+            milestones=self.milestones,
+        )
+
+
+PRESETS: dict[str, WormConfig] = {
+    "digits": WormConfig(),
+    "fashion_mnist": WormConfig(
+        data="fashion_mnist",
+        model="fashion",
+        epochs=30,
+        batch_size=128,
+        learning_rate=0.05,
+    ),
+    "cifar10": WormConfig(
+        data="cifar10",
+        model="resnet20",
+        augment=True,
+        epochs=160,
+        search_cap=60,
+        batch_size=128,
+        learning_rate=0.1,
+        weight_decay=1e-4,
+        milestones=(80, 120),
+        l1=1e-4,
+    ),
+}

@@ -1,0 +1,177 @@
+"""The report of the main job: one table, four pictures, the settings."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments._folder import RunFolder
+from experiments.report import (
+    AccuracyCurve,
+    Callout,
+    Code,
+    DistanceTrace,
+    Facts,
+    HeatMap,
+    Picture,
+    Section,
+    Table,
+    accuracy_against_flops,
+    arm_styles,
+    comparison,
+    distance_lines,
+    heat_maps,
+    html_report,
+    kept_widths,
+    save_figure,
+)
+from experiments.worm._config import WormConfig
+from experiments.worm._measures import METRICS, History, distance_rows, distances, flops_curve
+from experiments.worm._setup import Setup
+
+MAPPED = ("dense", "standard", "worm")  # the arms whose heat maps are drawn
+
+READING = """An arm searches until its ticket emerges, prunes the channels that the ticket does not keep, and
+retrains the rest under the ticket's masks up to the epoch at which dense training ends. Masked channels are
+exactly zero and still computed: this run measures what tickets do to accuracy, not a smaller network's speed.
+Tickets, targets and stopping are decided on training weights and validation data; test accuracy is only read."""
+
+
+def results_table(measured: Mapping[str, Mapping[str, Sequence[Any]]], config: WormConfig) -> Table:
+    """Return the comparison with Early-Bird (``standard``)."""
+    shown = [
+        dataclasses.replace(m, title=f"{m.title} ({config.target:.0%})")
+        if m.key == "epochs_to_target"
+        else m
+        for m in METRICS
+    ]
+    kept = 1 - config.prune_ratio
+    chance = (
+        f"A random mask of the same size has an expected Jaccard of about {kept / (2 - kept):.2f}."
+    )
+    return comparison(
+        "Tickets against Early-Bird",
+        measured,
+        shown,
+        "standard",
+        notes=("Accuracy is on the test split.", chance),
+    )
+
+
+def write_page(
+    folder: RunFolder,
+    setup: Setup,
+    history: History,
+    measured: Mapping[str, Mapping[str, Sequence[Any]]],
+    failures: Mapping[str, str],
+    timing: Mapping[str, Any],
+) -> None:
+    """Write ``report.html`` and its pictures beside it."""
+    config = setup.config
+    seeds = [config.first_seed + i for i in range(config.seeds)]
+    arms = list(measured)
+    styles = arm_styles(arms)
+    size = sum(setup.widths)
+    emerged = {a: [(history.result(a, s) or {}).get("emerged_at") for s in seeds] for a in arms}
+    searching = [a for a in arms if a != "dense"]
+    length = max(len(history.searched(a, s)) for a in searching for s in seeds)
+
+    maps = {
+        f"{arm}, seed {seeds[0]}": HeatMap(
+            distances([r["mask"] for r in history.searched(arm, seeds[0])], size),
+            [r["epoch"] for r in history.searched(arm, seeds[0])],
+            emerged["standard" if arm == "dense" else arm][0],
+        )
+        for arm in MAPPED
+        if arm in arms
+    }
+    traces = {
+        arm: DistanceTrace(
+            range(length),
+            distance_rows(history, arm, seeds, length, config.window, "largest_distance"),
+            distance_rows(history, arm, seeds, length, config.window, "mean_distance"),
+            emerged[arm],
+        )
+        for arm in searching
+    }
+    curves = {}
+    for arm in arms:
+        pairs = [flops_curve(history, arm, seed, setup.epoch_flops) for seed in seeds]
+        curves[arm] = AccuracyCurve([f for f, _ in pairs], [a for _, a in pairs])
+    widths = {
+        arm: np.array(
+            [
+                history.searched(arm, s)[e if e is not None else -1]["kept"]
+                for s, e in zip(seeds, emerged[arm], strict=True)
+            ]
+        )
+        for arm in arms
+    }
+    pictures = {
+        "mask_distance": heat_maps(maps, stop=config.epsilon),
+        "distances": distance_lines(
+            traces, stop=config.epsilon, trigger=float(config.trigger), styles=styles
+        ),
+        "kept_widths": kept_widths(
+            [name.removesuffix("/norm/scale") for name in setup.layers],
+            setup.widths,
+            widths,
+            styles=styles,
+        ),
+        "accuracy": accuracy_against_flops(
+            curves, target=config.target, styles=styles, ylabel="validation accuracy"
+        ),
+    }
+    if folder.writes:
+        for name, figure in pictures.items():
+            save_figure(figure, folder.figures / f"{name}.png")
+
+    provenance = folder.provenance()
+    problems = [Callout(f"Arm {arm} failed: {why}") for arm, why in failures.items()]
+    page = html_report(
+        "Early-Bird and WORM tickets",
+        [
+            Section("Result", [READING, *problems, results_table(measured, config)]),
+            Section(
+                "When the mask stops moving",
+                [
+                    Picture(
+                        pictures["mask_distance"],
+                        "Distance between the masks of every two epochs. Dense training carries the "
+                        "epoch at which plain Early-Bird drew its ticket.",
+                    ),
+                    Picture(
+                        pictures["distances"],
+                        "The ticket emerges where the largest distance reaches the stop line; WORM "
+                        "truncates from where the mean falls below the trigger line.",
+                    ),
+                ],
+            ),
+            Section(
+                "What is kept",
+                [Picture(pictures["kept_widths"], "Channels that the tickets keep.")],
+            ),
+            Section(
+                "What it costs",
+                [
+                    Picture(
+                        pictures["accuracy"],
+                        "Training is masked, so that retraining costs what dense training costs.",
+                    ),
+                    Facts("Time and cost", timing),
+                ],
+            ),
+            Section(
+                "How it was made",
+                [
+                    Code(provenance["command"]),
+                    Facts("Settings", provenance["config"]),
+                    Facts("Versions", provenance["versions"]),
+                    Facts("Hardware", provenance["hardware"]),
+                ],
+            ),
+        ],
+        subtitle=f"{config.data} ({setup.origin}), {config.model}, {config.seeds} seeds",
+    )
+    folder.write_report(page)

@@ -1,0 +1,162 @@
+"""What all arms share: data on the device, the model, and the compiled programs."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+import wormjax as wj
+from experiments.data import check_disjoint, load, normalise, pad_crop_flip
+from experiments.models import build, named
+from experiments.training import (
+    EpochRunner,
+    TrainState,
+    accuracy,
+    epoch_runner,
+    evaluator,
+    init_state,
+    make_step,
+    stack_seeds,
+    start_at,
+)
+from experiments.training._inputs import pick_mode
+from experiments.worm._arms import arm_rules, retrain_optimizer, search_optimizer
+from experiments.worm._config import Arm, WormConfig
+from wormjax._selection import ranked, ranked_names
+from wormjax.evaluation import macs
+
+
+class Setup:
+    """Data, model and programs of one run of the main job.
+
+    Programs are compiled once and serve every arm and seed: arms differ in numbers inside the optimizer
+    state, not in code, except where the truncation stands.
+    """
+
+    def __init__(self, config: WormConfig):
+        self.config = config
+        data = load(config.data, split_seed=config.split_seed, limit=config.limit)
+        check_disjoint(data)
+        self.splits = {name: split.size for name, split in data.splits.items()}
+        self.origin = data.origin
+        self.train: tuple[Array, Array] = jax.device_put((data.train.images, data.train.labels))
+        self._held_out = {
+            "validation": jax.device_put((data.validation.images, data.validation.labels)),
+            "test": jax.device_put((data.test.images, data.test.labels)),
+        }
+        self.steps = data.train.size // config.batch_size
+        if self.steps < 1:
+            raise ValueError(
+                f"batch_size {config.batch_size} is larger than the training split of "
+                f"{data.train.size} images. Lower it, or raise limit."
+            )
+        self.mode = pick_mode(config.driver)
+        self.model = named(
+            config.model,
+            classes=data.classes,
+            scale_init=config.scale_init,
+            dtype=jnp.dtype(config.compute),
+            **_input_size(config.model, data.image_shape),
+        )
+        self._prepare = functools.partial(
+            normalise, mean=data.mean, std=data.std, dtype=jnp.dtype(config.compute)
+        )
+        view = build(self.model, jax.random.key(config.first_seed))
+        self._apply = view.apply
+        self._evaluate = evaluator(
+            view.apply, batch_size=500, prepare=self._prepare, mode=config.driver
+        )
+        scores = wj.scores.norm_scale(view.params)
+        self.layers = ranked_names(scores)
+        self.widths = [x.size for x in ranked(scores)]
+        self.macs = macs(view.apply, view.params, view.state, self._one_image())
+        self.parameters = sum(x.size for x in jax.tree.leaves(view.params))
+
+    @property
+    def epoch_flops(self) -> int:
+        """Floating-point operations of one epoch: 3 x forward, 2 for a multiply-accumulate."""
+        return 3 * 2 * self.macs * self.steps * self.config.batch_size
+
+    @property
+    def cohorts(self) -> list[list[int]]:
+        """Seeds that run together: all by vmap on accelerators, one after another on CPU."""
+        seeds = [self.config.first_seed + i for i in range(self.config.seeds)]
+        return [seeds] if self.mode == "scan" else [[seed] for seed in seeds]
+
+    def start_search(self, arm: Arm, seeds: Sequence[int]) -> TrainState:
+        """Return the stacked state of seeds before their first step."""
+        states = []
+        for seed in seeds:
+            key = jax.random.key(seed)
+            _, params, stats = build(self.model, key)
+            tx = search_optimizer(self.config, arm_rules(self.config, arm, key), self.steps)
+            states.append(init_state(params, stats, tx, key))
+        return stack_seeds(states)
+
+    def start_retrain(
+        self, params: PyTree, stats: PyTree, seeds: Sequence[int], epochs: Sequence[int]
+    ) -> TrainState:
+        """Return a state with a fresh optimizer that stands at each seed's epoch."""
+        epoch = jnp.asarray(np.asarray(epochs, np.int32))
+        keys = jax.vmap(jax.random.key)(jnp.asarray(np.asarray(seeds, np.uint32)))
+        tx = retrain_optimizer(self.config, self.steps)
+        opt_state = start_at(jax.jit(jax.vmap(tx.init))(params), epoch * self.steps)
+        return TrainState(params, stats, opt_state, keys, epoch, epoch * self.steps)
+
+    def search_runner(self, arm: Arm) -> EpochRunner:
+        """Return the runner whose program trains with an arm's chain."""
+        return self._search_runner(arm_rules(self.config, arm, jax.random.key(0)).last)
+
+    @functools.cached_property
+    def retrain_runner(self) -> EpochRunner:
+        """The runner whose program trains masked."""
+        return self._runner(retrain_optimizer(self.config, self.steps))
+
+    def held_out(self, state: TrainState, masks: PyTree | None = None) -> dict[str, np.ndarray]:
+        """Return validation and test accuracy, float ``(S,)`` each; waits for them."""
+        found = {
+            name: accuracy(self._evaluate(state, images, labels, masks))
+            for name, (images, labels) in self._held_out.items()
+        }
+        return jax.device_get(found)
+
+    @property
+    def compile_seconds(self) -> float:
+        """Time that compiling took so far."""
+        runners = [self._search_runner(last) for last in self._built] + (
+            [self.retrain_runner] if "retrain_runner" in self.__dict__ else []
+        )
+        return self._evaluate.compile_seconds + sum(r.compile_seconds for r in runners)
+
+    @functools.cached_property
+    def _built(self) -> dict[bool, EpochRunner]:
+        return {}
+
+    def _search_runner(self, last: bool) -> EpochRunner:
+        if last not in self._built:
+            arm: Arm = "worm_last" if last else "worm"
+            rules = arm_rules(self.config, arm, jax.random.key(0))
+            self._built[last] = self._runner(search_optimizer(self.config, rules, self.steps))
+        return self._built[last]
+
+    def _runner(self, tx) -> EpochRunner:
+        step = make_step(
+            self._apply,
+            tx,
+            augment=pad_crop_flip if self.config.augment else None,
+            prepare=self._prepare,
+        )
+        return epoch_runner(step, batch_size=self.config.batch_size, mode=self.config.driver)
+
+    def _one_image(self) -> Array:
+        return self._prepare(self.train[0][:1])
+
+
+def _input_size(name: str, image_shape: tuple[int, ...]) -> dict[str, int]:
+    """The model's field for the size of its input: channels, or pixels of a flat one."""
+    fields = named(name).__dataclass_fields__
+    height, width, channels = image_shape
+    return {"channels": channels} if "channels" in fields else {"inputs": height * width * channels}

@@ -1,0 +1,259 @@
+"""What all models share: building, naming, counts, forward shapes, dtypes."""
+
+import dataclasses
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.models import (
+    NAMED,
+    MLPConfig,
+    ResNetConfig,
+    VGGConfig,
+    abstract,
+    build,
+    named,
+)
+from wormjax._paths import path_name
+from wormjax.evaluation._walk import total
+
+TINY = {
+    "vgg": VGGConfig(widths=(4, "M", 6), channels=1),
+    "resnet": ResNetConfig(blocks=1, widths=(4, 6), channels=1),
+    "mlp": MLPConfig(widths=(6, 5), inputs=64, batch_norm=True),
+}
+NORM_CHANNELS = {  # O-M1 for the VGGs; the ResNets: 16 + 6 n * 112 at the stem and in 2 n blocks
+    "digits": 96,
+    "vgg11": 2752,
+    "vgg13": 2944,
+    "vgg16": 4224,
+    "vgg19": 5504,
+    "resnet20": 688,
+    "resnet56": 2032,
+    "resnet110": 4048,
+    "lenet300": 0,
+}
+PARAMETERS = {
+    # stem 27 C + sum 9 C C', two BatchNorm vectors, classifier
+    "vgg16": 14_710_464 + 2 * 4224 + 512 * 10 + 10,
+    "vgg11": 9_217_728 + 2 * 2752 + 512 * 10 + 10,
+    "resnet20": 269_722,
+    "resnet56": 853_018,
+    "lenet300": 784 * 300 + 300 + 300 * 100 + 100 + 100 * 10 + 10,
+}
+
+
+def images(batch=4, size=8, channels=1, seed=0):
+    return jax.random.normal(jax.random.key(seed), (batch, size, size, channels))
+
+
+def leaves(tree):
+    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def norm_scales(params):
+    return {name: leaf for name, leaf in leaves(params).items() if name.endswith("norm/scale")}
+
+
+@pytest.mark.parametrize("name", NORM_CHANNELS)
+def test_batch_norm_totals(name):
+    scales = norm_scales(abstract(named(name)).params)
+    assert sum(leaf.size for leaf in scales.values()) == NORM_CHANNELS[name]
+    assert named(name).norm_channels == NORM_CHANNELS[name]
+
+
+@pytest.mark.parametrize("config", [ResNetConfig(blocks=2, shortcut="B"), *TINY.values()])
+def test_norm_channels_counts_the_scales(config):
+    scales = norm_scales(abstract(config).params)
+    assert sum(leaf.size for leaf in scales.values()) == config.norm_channels
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameter_counts(name):
+    params = abstract(named(name)).params
+    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_forward_shapes_and_dtypes(name):
+    view = build(dataclasses.replace(TINY[name], classes=7), jax.random.key(0))
+    apply = jax.jit(view.apply, static_argnames="train")
+    for train in (True, False):
+        logits, state = apply(view.params, view.state, images(), train=train)
+        assert logits.shape == (4, 7)
+        assert logits.dtype == jnp.float32
+        assert jax.tree.structure(state) == jax.tree.structure(view.state)
+        changed = [
+            bool(jnp.any(a != b))
+            for a, b in zip(*map(jax.tree.leaves, (state, view.state)), strict=True)
+        ]
+        assert changed == [train] * len(changed)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_bfloat16_computes_low_and_stores_float32(name):
+    full = build(TINY[name], jax.random.key(0))
+    half = build(dataclasses.replace(TINY[name], dtype="bfloat16"), jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, half.params, full.params)
+    dtypes = []
+
+    def count(eqn):
+        if eqn.primitive.name in ("conv_general_dilated", "dot_general"):
+            dtypes.append(eqn.outvars[0].aval.dtype)
+        return
+
+    def forward(p, s, x):
+        return half.apply(p, s, x, train=True)
+
+    total(jax.make_jaxpr(forward)(half.params, half.state, images()), count)
+    assert dtypes == [jnp.bfloat16] * (len(dtypes) - 1) + [jnp.float32]
+    logits, state = jax.jit(forward)(half.params, half.state, images())
+    assert {leaf.dtype for leaf in jax.tree.leaves((logits, state, half.params))} == {
+        jnp.dtype("float32")
+    }
+    exact, _ = full.apply(full.params, full.state, images(), train=True)
+    np.testing.assert_allclose(logits, exact, atol=0.03 * float(jnp.abs(exact).max()))
+    grads = jax.grad(lambda p: jnp.sum(forward(p, half.state, images())[0] ** 2))(half.params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(grads)} == {jnp.dtype("float32")}
+
+
+def test_weights_are_a_function_of_the_key():
+    config = TINY["vgg"]
+    one, same, other = (build(config, jax.random.key(seed)).params for seed in (0, 0, 1))
+    jax.tree.map(np.testing.assert_array_equal, one, same)
+    assert not np.array_equal(one["head"]["kernel"], other["head"]["kernel"])
+    kernels = [leaf.ravel()[:9] for name, leaf in leaves(one).items() if name.endswith("kernel")]
+    assert len({tuple(kernel.tolist()) for kernel in kernels}) == len(kernels) == 3
+
+
+def test_build_maps_over_seeds():
+    keys = jax.random.split(jax.random.key(0), 3)
+    config = TINY["mlp"]
+    params, state = jax.vmap(lambda key: build(config, key)[1:])(keys)
+    apply = build(config, keys[0]).apply
+    logits, _ = jax.jit(jax.vmap(apply, in_axes=(0, 0, None)))(params, state, images())
+    for seed, key in enumerate(keys):
+        view = build(config, key)
+        jax.tree.map(
+            lambda many, one, seed=seed: np.testing.assert_allclose(many[seed], one, rtol=1e-6),
+            params,
+            view.params,
+        )
+        alone, _ = view.apply(view.params, view.state, images())
+        np.testing.assert_allclose(logits[seed], alone, rtol=1e-4, atol=1e-6)
+
+
+def test_equal_configurations_share_their_apply():
+    first = build(TINY["mlp"], jax.random.key(0)).apply
+    again = build(dataclasses.replace(TINY["mlp"]), jax.random.key(1)).apply
+    assert first is again
+
+
+def test_initial_values_are_the_papers():
+    view = build(VGGConfig(widths=(64, 64), scale_init=0.25, classes=100), jax.random.key(0))
+    for name, leaf in leaves(view.params).items():
+        if name.endswith("conv/kernel"):
+            assert float(jnp.std(leaf)) == pytest.approx(math.sqrt(2 / (9 * 64)), rel=0.06)
+            assert abs(float(jnp.mean(leaf))) < 0.006
+        elif name == "head/kernel":
+            assert float(jnp.std(leaf)) == pytest.approx(0.01, rel=0.05)
+        else:
+            expected = 0.25 if name.endswith("scale") else 0.0
+            np.testing.assert_array_equal(leaf, np.full(leaf.shape, expected, np.float32))
+
+
+def test_drawing_flat_gives_flax_s_values():
+    from experiments.models._initial import he_normal
+
+    key, shape = jax.random.key(3), (3, 3, 5, 7)
+    oracle = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")(key, shape)
+    np.testing.assert_allclose(he_normal("out")(key, shape), oracle, rtol=1e-6)
+    oracle = jax.nn.initializers.he_normal()(key, (50, 40))
+    assert float(jnp.std(he_normal("in")(key, (50, 40)))) == pytest.approx(0.2, rel=0.05)
+    assert float(jnp.std(oracle)) == pytest.approx(0.2, rel=0.1)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMED if name.startswith("digits")])
+def test_digits_models_never_convolve_a_2x2_map(name):
+    view = abstract(named(name))
+    sizes = []
+
+    def count(eqn):
+        if eqn.primitive.name == "conv_general_dilated":
+            sizes.extend(eqn.outvars[0].aval.shape[1:3])
+        return
+
+    x = jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.float32)
+    total(jax.make_jaxpr(lambda *a: view.apply(*a)[0])(view.params, view.state, x), count)
+    assert all(size >= 4 for size in sizes)
+    assert bool(sizes) == (name != "digits_mlp")
+
+
+def test_flatten_order_is_order_of_definition():
+    names = list(norm_scales(abstract(named("vgg16")).params))
+    assert names == [f"layers/{i}/norm/scale" for i in range(13)]
+    names = list(norm_scales(abstract(ResNetConfig(blocks=1, shortcut="B")).params))
+    assert names == [
+        "layers/0/norm/scale",
+        "layers/1/first/norm/scale",
+        "layers/1/second/norm/scale",
+        "layers/2/first/norm/scale",
+        "layers/2/second/norm/scale",
+        "layers/2/shortcut/norm/scale",
+        "layers/3/first/norm/scale",
+        "layers/3/second/norm/scale",
+        "layers/3/shortcut/norm/scale",
+    ]
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_configuration_survives_json(name):
+    config = TINY[name]
+    assert type(config)(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
+
+
+def test_names():
+    assert named("resnet56").depth == 56
+    assert named("resnet110", classes=100) == ResNetConfig(blocks=18, classes=100)
+    with pytest.raises(ValueError, match=r"no model named 'resnet21'; there are digits, .*vgg19"):
+        named("resnet21")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: VGGConfig(widths=(16, "P")), "widths holds 'P', which is not a positive number"),
+        (lambda: VGGConfig(widths=("M",)), "widths names no layer"),
+        (lambda: VGGConfig(widths=(4,), classes=0), "classes=0 must be at least 1"),
+        (lambda: VGGConfig(widths=(4,), dtype="float16"), "dtype='float16' is none of"),
+        (lambda: MLPConfig(widths=(4,), scale_init=0.0), "scale_init=0.0 must be positive"),
+        (lambda: MLPConfig(widths=(4,), inputs=0), "inputs=0 must be at least 1"),
+        (lambda: MLPConfig(widths=(4, 0)), "widths holds 0"),
+        (lambda: ResNetConfig(blocks=0), "blocks=0 must be at least 1"),
+        (lambda: ResNetConfig(blocks=1, shortcut="C"), "shortcut='C' is neither"),
+        (lambda: ResNetConfig(blocks=1, widths=(8, 4)), "use shortcut='B'"),
+    ],
+)
+def test_a_wrong_configuration_is_a_sentence(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_refuses_another_configuration():
+    with pytest.raises(TypeError, match="build got a str; it takes one of VGGConfig, ResNetConfig"):
+        build("vgg16", jax.random.key(0))
+
+
+def test_refuses_images_of_a_wrong_size():
+    view = build(VGGConfig(widths=(2, "M", 2, "M", 2), channels=1), jax.random.key(0))
+    with pytest.raises(ValueError, match="map of 1x1 is too small for a 2x2 pooling"):
+        view.apply(view.params, view.state, images(size=2))
+    view = build(TINY["mlp"], jax.random.key(0))
+    with pytest.raises(
+        ValueError, match=r"shape \(9, 9, 1\) have 81 numbers, and this MLP takes 64"
+    ):
+        view.apply(view.params, view.state, images(size=9))

@@ -1,0 +1,124 @@
+"""Sums over everything that a traced function executes.
+
+A jaxpr is a list of equations, some of which hold jaxprs of their own. :func:`total` knows how often
+each of those runs, so that a count needs to know single primitives only::
+
+    jit, remat, custom_jvp, custom_vjp, ...   once (of a custom rule, the function itself)
+    scan                                      ``length`` times
+    cond                                      the branch that counts most
+    while                                     unknown: ``while_trips`` times, an error without it
+    shard_map                                 once on every device of its manual axes
+
+Any other primitive with a jaxpr inside (a reduction's ``add``, a kernel) must have nothing to count
+in there, or it is an error: how often it runs is not known here.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from jax.extend import source_info_util
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+
+# The names under which JAX 0.10 to 0.12 binds a call that runs its jaxpr once.
+_CALLS = frozenset(
+    {
+        "checkpoint",
+        "closed_call",
+        "composite",
+        "core_call",
+        "custom_jvp_call",
+        "custom_vjp_call",
+        "custom_vjp_call_jaxpr",
+        "custom_vmap_call",
+        "jit",
+        "pjit",
+        "remat",
+        "remat2",
+        "xla_metadata_call",
+    }
+)
+
+
+def total(
+    jaxpr: Jaxpr | ClosedJaxpr,
+    count: Callable[[JaxprEqn], int | None],
+    *,
+    while_trips: int | None = None,
+) -> int:
+    """Sum a count over all equations that one call of a jaxpr executes.
+
+    Args:
+      jaxpr: what ``jax.make_jaxpr`` returned, or a jaxpr found inside it.
+      count: what one execution of an equation counts; ``None`` means "look inside", which is 0 for
+        an equation that holds no jaxpr. A number stops there, so a rule may count a call as a whole.
+      while_trips: how often the body of each ``while`` runs; its condition runs once more.
+
+    Returns:
+      The sum, a Python integer of any size.
+
+    Raises:
+      ValueError: something to count lies in a ``while`` and ``while_trips`` is not given, or inside
+        a primitive of which it is not known how often it runs its jaxpr.
+
+    Example:
+      >>> import jax
+      >>> def f(x):
+      ...     return jax.lax.scan(lambda c, _: (jax.numpy.sin(c), None), x, length=5)[0]
+      >>> is_sin = lambda eqn: 1 if eqn.primitive.name == "sin" else None
+      >>> total(jax.make_jaxpr(f)(1.0), is_sin)
+      5
+    """
+    return sum(_of_equation(eqn, count, while_trips) for eqn in _open(jaxpr).eqns)
+
+
+def _of_equation(
+    eqn: JaxprEqn, count: Callable[[JaxprEqn], int | None], while_trips: int | None
+) -> int:
+    own = count(eqn)
+    if own is not None:
+        return own
+    inner = [total(sub, count, while_trips=while_trips) for sub in _jaxprs(eqn.params.values())]
+    if not any(inner):
+        return 0
+    name, params = eqn.primitive.name, eqn.params
+    if name in _CALLS:
+        return sum(inner)
+    if name == "scan":
+        return params["length"] * sum(inner)
+    if name == "cond":
+        return max(inner)
+    if name == "shard_map":
+        sizes = params["mesh"].shape
+        return math.prod(sizes[axis] for axis in params["newly_manual_axes"]) * sum(inner)
+    if name != "while":
+        raise ValueError(
+            f"the primitive {name!r}{_where(eqn)} runs a function with something to count inside, "
+            "and how often it runs it is not known: count that function apart."
+        )
+    if while_trips is None:
+        raise ValueError(
+            f"a while loop{_where(eqn)} has something to count inside, and a trace does not tell "
+            "how often it runs: give while_trips, or write it as a scan or a fori_loop with "
+            "constant bounds."
+        )
+    condition = total(params["cond_jaxpr"], count, while_trips=while_trips)
+    body = total(params["body_jaxpr"], count, while_trips=while_trips)
+    return while_trips * body + (while_trips + 1) * condition
+
+
+def _jaxprs(values: Any) -> Iterator[Jaxpr | ClosedJaxpr]:
+    for value in values:
+        if isinstance(value, Jaxpr | ClosedJaxpr):
+            yield value
+        elif isinstance(value, tuple | list):
+            yield from _jaxprs(value)
+
+
+def _open(jaxpr: Jaxpr | ClosedJaxpr) -> Jaxpr:
+    # since JAX 0.11 both names mean one class, whose `jaxpr` is itself
+    return jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
+
+
+def _where(eqn: JaxprEqn) -> str:
+    return f" at {source_info_util.summarize(eqn.source_info)}"
