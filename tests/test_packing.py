@@ -102,6 +102,14 @@ def test_packed_trees_of_one_shape_have_one_structure():
     assert jax.tree.structure(a) == jax.tree.structure(b)
 
 
+def test_packed_masks_are_a_pytree_of_anything():
+    masks = {"w": jnp.ones((3, 20), bool)}
+    shapes = jax.eval_shape(wj.pack, masks)
+    assert (shapes["w"].bits.shape, shapes["w"].axis, shapes["w"].length) == ((3, 3), 1, 20)
+    assert jax.tree.structure(shapes) == jax.tree.structure(wj.pack(masks))
+    assert jax.tree.map(lambda x: x.nbytes, wj.pack(masks))["w"].bits == 9
+
+
 def test_an_axis_that_a_mask_does_not_have_is_refused_by_name():
     with pytest.raises(ValueError, match="mask at 'bn/scale' has rank 1: it has no axis 1"):
         wj.pack({"bn": {"scale": jnp.ones(4, bool)}}, 1)

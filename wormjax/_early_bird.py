@@ -292,7 +292,7 @@ def _is_part(params: PyTree) -> bool:
 
 def _full(leading: tuple[int, ...], score: Any, param: Any, value: int, dtype: Any) -> Array:
     if score.ndim and not leading and score.shape == jnp.shape(param):
-        # sharded as its parameter from the start: the step that reads the masks compiles once
+        # sharded as its parameter from the start
         return jnp.full_like(param, value, dtype)
     return jnp.full((*leading, *score.shape) if score.ndim else (), value, dtype)
 

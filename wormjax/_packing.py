@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from wormjax._masks import check_bool
 from wormjax._paths import path_name
 
 
+@no_type_check  # JAX rebuilds it with specs, axes and None in place of arrays
 @functools.partial(
     jax.tree_util.register_dataclass, data_fields=["bits"], meta_fields=["axis", "length"]
 )

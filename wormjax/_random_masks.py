@@ -26,6 +26,11 @@ def random_like(
       >>> int(random_like(jax.random.key(0), masks)["w"].sum())
       2
     """
+    return _draw(key, masks)
+
+
+@jax.jit  # leaf by leaf outside jit, every call would compile its loops anew
+def _draw(key: Key[Array, ""], masks: PyTree) -> PyTree:
     drawn = []
     for index, mask in enumerate(ranked(masks)):
         order = jax.random.uniform(jax.random.fold_in(key, index), mask.shape)

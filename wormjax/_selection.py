@@ -92,7 +92,7 @@ def _search(bits: int, dtype: jnp.dtype, accept: Callable[[list[Array]], Sequenc
     return lax.fori_loop(0, passes, settle, jnp.zeros((), dtype))
 
 
-def _flat_index(shape: tuple[int, ...], offset: int) -> UInt[Array, "..."]:
+def _flat_index(shape: tuple[int, ...], offset: Array) -> UInt[Array, "..."]:
     index = jnp.full(shape, offset, jnp.uint32)
     stride = 1
     for axis in reversed(range(len(shape))):
@@ -125,27 +125,34 @@ def largest(
     dtype = jnp.dtype("uint64" if bits == 64 else "uint32")
     kept = jnp.asarray(kept, jnp.int32)
 
-    def count(test: Callable[[Array, int], list[Array]]) -> list[Array]:
-        """Sum the counts of several tests over the leaves; a test sees keys and the leaf's position."""
-        per_leaf = [_count_each(test(ordered_keys(x, bits), i)) for i, x in enumerate(leaves)]
+    starts = [jnp.uint32(sum(sizes[:i])) for i in range(len(sizes))]
+
+    def count(test: Callable[..., list[Array]], bounds: list[Array]) -> list[Array]:
+        """Sum over the leaves what ``test(key, index, bounds)`` finds true, test by test."""
+        # tied to the bounds, or XLA would compute keys and indices once, before the loop, and store them
+        xs, offsets, bounds = lax.optimization_barrier((leaves, starts, bounds))
+        per_leaf = [
+            _count_each(test(ordered_keys(x, bits), _flat_index(x.shape, offset), bounds))
+            for x, offset in zip(xs, offsets, strict=True)
+        ]
         return [sum(column[1:], column[0]) for column in zip(*per_leaf, strict=True)]
 
     def reached(candidates):
-        return [n >= kept for n in count(lambda key, _: [key >= c for c in candidates])]
+        found = count(lambda key, _, bounds: [key >= c for c in bounds], candidates)
+        return [n >= kept for n in found]
 
     threshold = _search(bits, dtype, reached)
     if ties == "strict":
         return [ordered_keys(x, bits) > threshold for x in leaves]
 
-    above, tied = count(lambda key, _: [key > threshold, key == threshold])
+    above, tied = count(lambda key, _, bounds: [key > bounds[0], key == bounds[0]], [threshold])
     spare = kept - above  # how many of the tied entries may stay
-    offsets = [sum(sizes[:i]) for i in range(len(sizes))]
-    indices = [_flat_index(x.shape, offset) for x, offset in zip(leaves, offsets, strict=True)]
 
     def cut():
         def few_enough(candidates):
             below = count(
-                lambda key, i: [(key == threshold) & (indices[i] < c) for c in candidates]
+                lambda key, index, bounds: [(key == threshold) & (index < c) for c in bounds],
+                candidates,
             )
             return [n <= spare for n in below]
 
@@ -153,8 +160,8 @@ def largest(
 
     bound = lax.cond(tied > spare, cut, lambda: jnp.array(total, jnp.uint32))
     return [
-        (key > threshold) | ((key == threshold) & (index < bound))
-        for key, index in zip((ordered_keys(x, bits) for x in leaves), indices, strict=True)
+        (key > threshold) | ((key == threshold) & (_flat_index(key.shape, start) < bound))
+        for key, start in zip((ordered_keys(x, bits) for x in leaves), starts, strict=True)
     ]
 
 

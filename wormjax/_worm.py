@@ -175,7 +175,7 @@ def worm(
                 raise ValueError(
                     "worm(every=n) scores the parameters: call tx.update(updates, state, params)."
                 )
-            state = lax.cond(state.count % every == 0, detect_one, lambda _, s: s, params, state)
+            state = lax.cond(state.count % every == 0, detect_one, _unchanged, params, state)
         if isinstance(chosen.factor, jax.Array):
             state = _with_factor(state, chosen.factor)
         updates = truncate_updates(updates, state.truncation)
@@ -243,6 +243,12 @@ def detect_one(params: PyTree, state: WormState) -> WormState:
     return dataclasses.replace(
         state, detector=detector, policy=policy, truncation=TruncateState(masks, factor)
     )
+
+
+def _unchanged(params: PyTree, state: WormState) -> WormState:
+    # a function of this module and not a lambda: outside jit, a new one would compile at every update
+    del params
+    return state
 
 
 def seed_axes(opt_state: PyTree) -> PyTree:

@@ -1,6 +1,7 @@
 """What the main job can be told, and its presets."""
 
 import dataclasses
+import math
 from fractions import Fraction
 from typing import Literal
 
@@ -115,6 +116,27 @@ class WormConfig(RunConfig):
             raise ValueError("arms is empty. Name at least one of " + ", ".join(ARMS) + ".")
         if "standard" not in self.arms:
             raise ValueError("arms must contain 'standard', which the others are compared with.")
+        if len(set(self.arms)) < len(self.arms):
+            raise ValueError(f"arms are {', '.join(self.arms)}. Name each arm once.")
+        if not 0 <= self.first_seed <= 2**32 - self.seeds:
+            raise ValueError(
+                f"first_seed is {self.first_seed}. Seeds are integers from 0 to 2**32 - 1."
+            )
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size is {self.batch_size}. Give at least one example a step.")
+        if not 0 <= self.epsilon < 1:
+            raise ValueError(f"epsilon is {self.epsilon}. Give a mask distance in [0, 1).")
+        if not 0 <= self.margin <= 1 - self.epsilon:
+            raise ValueError(
+                f"margin is {self.margin}. Give a distance that is not negative and stays, added to "
+                f"epsilon ({self.epsilon}), at or below 1."
+            )
+        if not 0 <= self.l1 < math.inf:
+            raise ValueError(f"l1 is {self.l1}. Give a finite strength that is not negative.")
+        if not self.checkpoint_seconds >= 0:
+            raise ValueError(
+                f"checkpoint_seconds is {self.checkpoint_seconds}. Give a time in seconds, 0 for every epoch."
+            )
         if not self.window <= self.search_cap + 1 <= self.epochs:
             raise ValueError(
                 f"search_cap is {self.search_cap}; a window of {self.window} masks fills after "

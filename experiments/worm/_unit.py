@@ -79,7 +79,8 @@ class Unit:
             if self._dense or all(e is None for e in done.emerged_at):
                 self._results(done.state.params, None, 0.0)
                 return
-            at = [config.epochs if e is None else e for e in done.emerged_at]
+            # beyond the end, where a seed without a ticket leaves no records
+            at = [config.epochs + 1 if e is None else e for e in done.emerged_at]
             retraining = begin_retrain(setup, done.ticket, self._seeds, at)
             self._save_retrain(retraining)
         emerged = [e for e in self._before["emerged_at"] if e is not None]

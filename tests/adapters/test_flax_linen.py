@@ -100,10 +100,12 @@ def test_jit_grad_and_vmap_over_seeds():
 
     def loss(params, state, x):
         output, state = apply(params, state, x, train=True)
-        return jnp.sum(output**2), state["batch_stats"]
+        return jnp.sum(output**3), state["batch_stats"]
 
     step = jax.value_and_grad(loss, has_aux=True)
-    alone = [jax.jit(step)(view.params, view.state, inputs()) for view in views]
+    jitted = jax.jit(step)
+    alone = [jitted(view.params, view.state, inputs()) for view in views]
+    assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(alone[0][1])) > 1
 
     def stack(*leaves):
         return jnp.stack(leaves)
@@ -112,7 +114,7 @@ def test_jit_grad_and_vmap_over_seeds():
     state = jax.tree.map(stack, *[view.state for view in views])
     together = jax.jit(jax.vmap(step, in_axes=(0, 0, None)))(params, state, inputs())
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
         together,
         jax.tree.map(stack, *alone),
     )

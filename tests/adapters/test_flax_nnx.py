@@ -101,10 +101,12 @@ def test_jit_grad_and_vmap_over_seeds():
 
     def loss(params, state, x):
         output, state = apply(params, state, x, train=True)
-        return jnp.sum(output**2), state
+        return jnp.sum(output**3), state
 
     step = jax.value_and_grad(loss, has_aux=True)
-    alone = [jax.jit(step)(view.params, view.state, inputs()) for view in views]
+    jitted = jax.jit(step)
+    alone = [jitted(view.params, view.state, inputs()) for view in views]
+    assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(alone[0][1])) > 1
 
     def stack(*leaves):
         return jnp.stack(leaves)
@@ -114,7 +116,7 @@ def test_jit_grad_and_vmap_over_seeds():
     together = jax.jit(jax.vmap(step, in_axes=(0, 0, None)))(params, state, inputs())
     assert jax.tree.structure(together[1]) == jax.tree.structure(params)
     for left, right in zip(values(together), values(jax.tree.map(stack, *alone)), strict=True):
-        np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-4)
 
 
 def test_scan_carries_the_state_as_a_loop_does():
@@ -137,12 +139,16 @@ def test_optax_trains_the_dict():
     def loss(params):
         return jnp.mean((view.apply(params, view.state, inputs())[0] - target) ** 2)
 
-    tx = optax.adam(0.1)
+    tx = optax.sgd(0.1)
+
+    @jax.jit
+    def step(params, opt_state):
+        updates, opt_state = tx.update(jax.grad(loss)(params), opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
     params, opt_state = view.params, tx.init(view.params)
-    step = jax.jit(lambda p, s: tx.update(jax.grad(loss)(p), s, p))
     for _ in range(300):
-        updates, opt_state = step(params, opt_state)
-        params = optax.apply_updates(params, updates)
+        params, opt_state = step(params, opt_state)
     np.testing.assert_allclose(params["kernel"], [[1.0], [-2.0], [3.0]], atol=1e-2)
     assert loss(params) < 1e-3 < loss(view.params)
 

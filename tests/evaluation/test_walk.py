@@ -76,7 +76,7 @@ def test_a_while_needs_its_number_of_trips():
 
 
 def test_a_shard_map_runs_on_every_device():
-    mesh = jax.make_mesh((2, 4), ("a", "b"))
+    mesh = jax.make_mesh((2, 4), ("a", "b"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     spec = jax.P("a", "b")
     fn = jax.shard_map(jnp.sin, mesh=mesh, in_specs=spec, out_specs=spec)
     assert sines(fn, jnp.ones((2, 4))) == 8

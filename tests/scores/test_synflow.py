@@ -172,20 +172,28 @@ def test_biases_are_zero_by_default_and_absolute_on_request():
     assert kept[1]["kernel"].tolist() == [[8.0], [4.0]]  # hidden (1 + 3, 1 + 1)
 
 
-def test_haiku_and_keras_biases_and_running_means_are_shifts_too():
+@pytest.mark.parametrize(
+    "name", ["b", "bias", "beta", "offset", "shift", "mean", "running_mean", "moving_mean"]
+)
+def test_what_counts_as_a_shift(name):
     def apply(p, x):
-        return x @ p["w"] + sum(v[None] for k, v in p.items() if k != "w")
+        return (x @ p["v"] + p[name][None]) @ p["w"]
 
-    shifts = {k: jnp.ones(1) for k in ("b", "beta", "offset", "shift", "running_mean")}
+    params = {"v": jnp.ones((2, 1)), "w": jnp.ones((1, 1)), name: jnp.ones(1)}
+    tree = scores.synflow(params, jnp.zeros((1, 2)), apply=apply)
+    assert tree["w"].tolist() == [[2.0]]
+
+
+def test_a_ranked_leaf_is_a_weight_whatever_its_name():
+    params = {"b": jnp.full((2, 1), -3.0), "bias": jnp.array([-5.0])}
     tree = scores.synflow(
-        {"w": jnp.full((2, 1), 2.0**126), **shifts}, jnp.zeros((1, 2)), apply=apply
-    )
-    assert tree["w"].shape == (2, 1)
-    # a ranked leaf is a weight, whatever its name
-    tree = scores.synflow(
-        {"b": jnp.full((2, 1), 3.0)}, jnp.zeros((1, 2)), apply=lambda p, x: x @ p["b"]
+        params,
+        jnp.zeros((1, 2)),
+        apply=lambda p, x: x @ p["b"] + p["bias"][None],
+        prunable={"b": True, "bias": True},
     )
     assert tree["b"].tolist() == [[3.0], [3.0]]
+    assert tree["bias"].tolist() == [5.0]
 
 
 class ConvNet(nnx.Module):
@@ -301,9 +309,15 @@ def test_a_network_without_a_path():
         scores.synflow(params, jnp.zeros((1, 4)), apply=relu_net)
 
 
-@pytest.mark.parametrize("kernels", [deep(10, 2.0**30), [np.zeros((4, 4))]])
-def test_under_jit_what_would_raise_is_nan(kernels):
-    compiled = jax.jit(lambda p: scores.synflow(p, jnp.zeros((1, 4)), apply=relu_net))
+@pytest.mark.parametrize(
+    ("kernels", "shift"),
+    [(deep(10, 2.0**30), 0.0), ([np.zeros((4, 4))], 0.0), (deep(10, 2.0**13.1), 2.0**100)],
+)
+def test_under_jit_what_would_raise_is_nan(kernels, shift):
+    def apply(p, x):
+        return relu_net(p, x) + shift
+
+    compiled = jax.jit(lambda p: scores.synflow(p, jnp.zeros((1, 4)), apply=apply))
     for s in jax.tree.leaves(compiled(as_params(kernels))):
         assert np.all(np.isnan(s))
 
