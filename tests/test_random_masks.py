@@ -49,6 +49,14 @@ def test_one_key_draws_one_mask_and_outside_jit_the_same():
     assert float(wj.mask_distance(a, draw(jax.random.key(2), masks))) > 0.0
 
 
+def test_64_bit_numbers_draw_the_same_mask():
+    masks = _masks((6, 4, 2))
+    a = draw(jax.random.key(1), masks)
+    with jax.enable_x64(True):
+        b = draw(jax.random.key(1), masks)
+    assert float(wj.mask_distance(a, b)) == 0.0
+
+
 def test_where_the_given_mask_keeps_does_not_matter():
     first = _masks((6, 4, 2))
     last = jax.tree.map(lambda m: jnp.flip(m) if m.ndim else m, first)

@@ -172,7 +172,9 @@ class Detection:
             )
         planes = jax.tree.map(
             # a window of ones: nothing counts as pruned throughout before the window is full
-            lambda x, p: _full(self._leading, x, p, (1 << self.window) - 1, plane_dtype(self.window)),
+            lambda x, p: _full(
+                self._leading, x, p, (1 << self.window) - 1, plane_dtype(self.window)
+            ),
             scores,
             params,
         )

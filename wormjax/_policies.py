@@ -191,7 +191,7 @@ def _factor(name: str, value: float | Array) -> float | Array:
 
 
 def _trigger(value: float | str | Fraction | None) -> Fraction:
-    trigger = as_fraction("trigger", value)  # type: ignore[arg-type]
+    trigger = as_fraction("trigger", value)
     if not 0 <= trigger <= 1:
         raise ValueError(
             f"trigger must lie in [0, 1], got {value}: it is compared with a mask distance."

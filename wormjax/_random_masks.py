@@ -33,6 +33,6 @@ def random_like(
 def _draw(key: Key[Array, ""], masks: PyTree) -> PyTree:
     drawn = []
     for index, mask in enumerate(ranked(masks)):
-        order = jax.random.uniform(jax.random.fold_in(key, index), mask.shape)
+        order = jax.random.uniform(jax.random.fold_in(key, index), mask.shape, jnp.float32)
         drawn += largest([order], jnp.sum(mask, dtype=jnp.int32))
     return place(drawn, masks)

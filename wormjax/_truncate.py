@@ -105,8 +105,8 @@ def _select(mask: Bool[Array, "..."], kept: Array, scaled: Array) -> Array:
     if kept.dtype not in (jnp.bfloat16, jnp.float16):
         return jnp.where(mask, kept, scaled)
     # as integers: a backend that selects halves as float32 rewrites the bits of NaNs
-    bits = jnp.where(mask, *(lax.bitcast_convert_type(x, jnp.uint16) for x in (kept, scaled)))
-    return lax.bitcast_convert_type(bits, kept.dtype)
+    bits = [lax.bitcast_convert_type(x, jnp.uint16) for x in (kept, scaled)]
+    return lax.bitcast_convert_type(jnp.where(mask, bits[0], bits[1]), kept.dtype)
 
 
 def cut_to(params: PyTree, masks: PyTree) -> PyTree:

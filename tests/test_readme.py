@@ -1,0 +1,67 @@
+"""The README's promises: its example runs as written, its commands and pictures are there."""
+
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import optax
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_example_draws_a_ticket_as_written():
+    [example] = blocks("python")
+    params = {
+        "bn": {"scale": jnp.linspace(0.1, 1.0, 10), "bias": jnp.zeros(10)},
+        "conv": {"kernel": jnp.ones((3, 10))},
+    }
+    epochs = []
+
+    def train_epoch(params, opt_state):
+        # a few steps of a fixed gradient: the ranking of the scales does not change
+        epochs.append(1)
+        grads = jax.tree.map(jnp.ones_like, params)
+        updates, opt_state = names["tx"].update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
+    names = {"params": params, "train_epoch": train_epoch}
+    exec(compile(example, "README.md", "exec"), names)
+
+    # five masks in the window, and a ranking by magnitude that the steps turn
+    assert 4 <= len(epochs) < 100
+    ticket = names["ticket"]
+    scales = names["params"]["bn"]["scale"]
+    kept = ticket["bn"]["scale"] != 0
+    assert int(kept.sum()) == 5
+    assert jnp.abs(scales)[kept].min() >= jnp.abs(scales)[~kept].max()
+    assert bool((ticket["conv"]["kernel"] == names["params"]["conv"]["kernel"]).all())
+
+
+def test_it_opens_with_two_commands_and_ci_finds_the_second():
+    first, second = blocks("bash")
+    assert "experiments.worm" in first
+    assert "pytest" in second
+    assert first.splitlines()[0].replace("experiments", "dev") == second.splitlines()[0]
+    assert README.index("<!-- test command -->\n```bash\n" + second) > README.index(first)
+
+
+def test_every_picture_and_file_that_it_names_is_there():
+    named = re.findall(r"\]\((?!https?:)([^)]+)\)", README)
+    assert {"docs/mask_distance.png", "CHANGELOG.md"} <= set(named)
+    for name in named:
+        assert (ROOT / name).is_file(), name
+
+
+def test_every_public_name_that_it_uses_exists():
+    import wormjax as wj
+
+    named = set(re.findall(r"\bwj\.(\w+)", README))
+    assert {"worm", "detect", "top_masks"} <= named
+    for name in named:
+        assert name in wj.__all__, name
