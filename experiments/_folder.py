@@ -63,35 +63,50 @@ class RunFolder:
           The opened folder.
 
         Raises:
-          FolderError: the folder is not empty, belongs to another config or experiment, or holds a
-            ``config.json`` that cannot be read.
+          FolderError: the folder is not empty, belongs to another config or experiment, holds a
+            ``config.json`` that cannot be read, or cannot be made.
         """
-        path = config.out or Path("runs") / f"{experiment}-{config.preset}"
+        path = _place(experiment, config)
         process = jax.process_index() if process_index is None else process_index
         if process != 0:
             return cls(path, resumed=config.resume, writes=False)
-        _check_usable(path, config.resume)
+        settings = _settings(config)
+        record = _found(path, experiment, settings, config.resume)
         command = command_line(f"experiments.{experiment}", argv)
         start = {"command": command, "versions": versions(), "hardware": hardware()}
-        settings = plain(
-            {
-                field.name: getattr(config, field.name)
-                for field in dataclasses.fields(config)
-                if field.name not in _WHERE
-            },
-            "config",
-        )
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FolderError(
+                f"{path} cannot be made ({error.strerror}); pass another --out DIR."
+            ) from None
         folder = cls(path)
-        if not folder.config.exists():
+        if record is None:
             record = {"experiment": experiment, "config": settings, **start, "resumed": []}
             folder._write(folder.config, canonical(record))
             return folder
-        record = _read_config(folder.config, experiment)
-        _check_equal(path, record["config"], settings)
         record["resumed"].append(start)
         folder._write(folder.config, canonical(record))
         return dataclasses.replace(folder, resumed=True, notes=_changes(record, start))
+
+    @classmethod
+    def check(cls, experiment: str, config: RunConfig, *, process_index: int | None = None) -> None:
+        """Refuse a folder as ``open`` would, and write nothing.
+
+        For a program that wants to know before its slow preparations, and whose preparations may
+        still refuse the config: what ``open`` leaves behind could then only be resumed.
+
+        Args:
+          experiment: as for ``open``.
+          config: as for ``open``.
+          process_index: as for ``open``.
+
+        Raises:
+          FolderError: as for ``open``, except that the folder is not made.
+        """
+        process = jax.process_index() if process_index is None else process_index
+        if process == 0:
+            _found(_place(experiment, config), experiment, _settings(config), config.resume)
 
     @property
     def config(self) -> Path:
@@ -145,6 +160,27 @@ class RunFolder:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(draft, path)
+
+
+def _place(experiment: str, config: RunConfig) -> Path:
+    return config.out or Path("runs") / f"{experiment}-{config.preset}"
+
+
+def _settings(config: RunConfig) -> dict[str, Any]:
+    fields = [f.name for f in dataclasses.fields(config) if f.name not in _WHERE]
+    return plain({name: getattr(config, name) for name in fields}, "config")
+
+
+def _found(
+    path: Path, experiment: str, settings: Mapping[str, Any], resume: bool
+) -> dict[str, Any] | None:
+    """Return the record of the run to go on with, None where a new one begins, or refuse the folder."""
+    _check_usable(path, resume)
+    if not (path / "config.json").exists():
+        return None
+    record = _read_config(path / "config.json", experiment)
+    _check_equal(path, record["config"], settings)
+    return record
 
 
 def _check_usable(path: Path, resume: bool) -> None:

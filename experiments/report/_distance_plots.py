@@ -81,7 +81,7 @@ def heat_maps(
     columns = min(len(checked), 3)
     rows = -(-len(checked) // columns)
     side = 5.0 if columns == 1 else 3.6
-    figure = Figure(figsize=(side * columns + 1.2, (side + 1.0) * rows + 0.4), layout="constrained")
+    figure = Figure(figsize=(side * columns + 1.2, (side + 0.5) * rows + 0.3), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(checked) :]:
         axes.remove()

@@ -70,10 +70,11 @@ def kept_widths(
         axes.set_title(f"{name}: {values.mean(axis=0).sum():.0f} of {widths.sum():.0f} channels")
     for axes in grid.flat[len(rows) :]:
         axes.remove()
+    names = [f"{layer} ({width})" for layer, width in zip(layers, total, strict=True)]
+    lying = len(layers) * (2 + max(map(len, names))) * 0.065 < panel  # inches a character
     for place, axes in enumerate(grid.flat[: len(rows)]):
         if place + columns >= len(rows):  # nothing below it: its layers are named here
-            names = [f"{layer} ({width})" for layer, width in zip(layers, total, strict=True)]
-            axes.set_xticks(range(len(layers)), names, rotation=90, fontsize=8)
+            axes.set_xticks(range(len(layers)), names, rotation=0 if lying else 90, fontsize=8)
             axes.tick_params(labelbottom=True)
         if place % columns == 0:
             axes.set_ylabel("kept")
@@ -91,7 +92,9 @@ def accuracy_against_flops(
     """Accuracy against cumulative training FLOPs, whole (left) and close to the top (right).
 
     Thin lines are seeds. The thick line is their mean where all seeds have values, each seed
-    interpolated linearly between its own evaluations.
+    interpolated linearly between its own evaluations. A seed that has two values at the same FLOPs
+    was pruned there; between the first seed's pruning and the last one's the thick line is broken,
+    because a mean over networks before and after it is the accuracy of none.
 
     Args:
       arms: one curve per arm.
@@ -200,7 +203,11 @@ def _mean_curve(seeds: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndar
     start, end = max(x[0] for x, _ in seeds), min(x[-1] for x, _ in seeds)
     grid = np.unique(np.concatenate([x for x, _ in seeds]))
     grid = grid[(grid >= start) & (grid <= end)]
-    return grid, np.mean([np.interp(grid, x, y) for x, y in seeds], axis=0)
+    mean = np.mean([np.interp(grid, x, y) for x, y in seeds], axis=0)
+    pruned = np.concatenate([x[1:][np.diff(x) == 0] for x, _ in seeds])
+    if pruned.size:
+        mean[(grid >= pruned.min()) & (grid < pruned.max())] = np.nan
+    return grid, mean
 
 
 def _unit(largest: float) -> tuple[float, str]:

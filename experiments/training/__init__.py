@@ -9,8 +9,10 @@ from experiments.training._evaluate import accuracy as accuracy
 from experiments.training._evaluate import evaluator as evaluator
 from experiments.training._evaluate import mean_loss as mean_loss
 from experiments.training._inputs import Mode as Mode
+from experiments.training._inputs import pick_mode as pick_mode
 from experiments.training._manifest import CheckpointError as CheckpointError
 from experiments.training._metrics import MetricsLog as MetricsLog
+from experiments.training._per_seed import PerSeed as PerSeed
 from experiments.training._recipes import Recipe as Recipe
 from experiments.training._recipes import start_at as start_at
 from experiments.training._seeds import stack_seeds as stack_seeds
@@ -30,6 +32,7 @@ __all__ = [
     "Metrics",
     "MetricsLog",
     "Mode",
+    "PerSeed",
     "Recipe",
     "Step",
     "TrainState",
@@ -41,6 +44,7 @@ __all__ = [
     "make_step",
     "mean_loss",
     "order_key",
+    "pick_mode",
     "stack_seeds",
     "start_at",
     "take_seed",

@@ -3,8 +3,8 @@
 The folder of one checkpoint is written under another name and renamed when complete, so that a
 process killed at any moment leaves the checkpoints before it untouched and nothing that looks like
 a newer one. Orbax casts to another dtype without a word; here the manifest is compared with the
-tree that is asked for before an array is read, and every array with its checksum afterwards.
-Nothing is pickled.
+tree that is asked for, and with every file, before an array is read, and with every array
+afterwards. Nothing is pickled.
 """
 
 import os
@@ -22,6 +22,7 @@ from jaxtyping import PyTree
 from experiments.training._manifest import (
     CheckpointError,
     Entry,
+    check_files,
     check_leaves,
     check_origin,
     digest,
@@ -127,6 +128,7 @@ class Checkpoints:
         keys = leaf_keys(template)
         wanted = {key: Entry.of(leaf, key) for key, leaf in zip(keys, leaves, strict=True)}
         stored = check_leaves(newest, manifest, wanted)
+        check_files(newest, manifest, remedy)
         arrays = self._read(newest, stored, remedy)
         placed = [_place(arrays[k], x, stored[k]) for k, x in zip(keys, leaves, strict=True)]
         return jax.tree.unflatten(treedef, placed), manifest["position"]

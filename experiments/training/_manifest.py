@@ -107,7 +107,7 @@ def to_json(value: Mapping[str, Any], what: str) -> dict[str, Any]:
 def write_manifest(
     folder: Path, fingerprint: dict[str, Any], position: dict[str, Any], entries: dict[str, Entry]
 ) -> None:
-    """Write ``manifest.json``, sealed by a checksum over its own content."""
+    """Write ``manifest.json`` beside the files it lists, sealed by a checksum over its own content."""
     content = {
         "format": _FORMAT,
         "versions": {
@@ -118,6 +118,11 @@ def write_manifest(
         "fingerprint": fingerprint,
         "position": position,
         "leaves": {name: dataclasses.asdict(entry) for name, entry in entries.items()},
+        "files": {
+            path.relative_to(folder).as_posix(): _file_digest(path)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        },
     }
     content["checksum"] = _seal(content)
     (folder / _FILE).write_text(json.dumps(content, indent=1))
@@ -128,7 +133,7 @@ def read_manifest(folder: Path, remedy: str) -> dict[str, Any]:
     try:
         content = json.loads((folder / _FILE).read_text())
         seal = content.pop("checksum")
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"The checkpoint {folder} is damaged: its {_FILE} is missing or not whole "
             f"({type(error).__name__}). {remedy}"
@@ -143,6 +148,27 @@ def read_manifest(folder: Path, remedy: str) -> dict[str, Any]:
             f"The checkpoint {folder} is damaged: its {_FILE} was changed after it was written. {remedy}"
         )
     return content
+
+
+def check_files(folder: Path, manifest: dict[str, Any], remedy: str) -> None:
+    """Raise unless every file is as it was written.
+
+    A reader that stumbles over a broken file may do so in threads of its own, whose tracebacks nobody catches;
+    so none is opened before all are known to be whole.
+    """
+    for name, checksum in manifest["files"].items():
+        try:
+            changed = _file_digest(folder / name) != checksum
+        except OSError as error:
+            raise CheckpointError(
+                f"The checkpoint {folder} is damaged: its file {name} cannot be read "
+                f"({type(error).__name__}). {remedy}"
+            ) from error
+        if changed:
+            raise CheckpointError(
+                f"The checkpoint {folder} is damaged: its file {name} was changed after it was "
+                f"written. {remedy}"
+            )
 
 
 def check_origin(folder: Path, manifest: dict[str, Any], fingerprint: dict[str, Any]) -> None:
@@ -187,6 +213,11 @@ def check_leaves(
                 f"cast would change values. {advice}"
             )
     return stored
+
+
+def _file_digest(path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
 
 def _seal(content):

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.training._manifest import CheckpointError
+
 
 class MetricsLog:
     """Append records to a file; a resumed run first drops what its checkpoint does not know of.
@@ -22,7 +24,7 @@ class MetricsLog:
 
     Raises:
       FileExistsError: a new file is asked for and there is one that is not empty.
-      ValueError: the file has fewer complete records than the checkpoint says.
+      CheckpointError: the file has fewer complete records than the checkpoint says.
 
     Example:
       >>> import tempfile, pathlib
@@ -58,7 +60,7 @@ class MetricsLog:
         for found in range(records):
             end = content.find(b"\n", end) + 1
             if end == 0:
-                raise ValueError(
+                raise CheckpointError(
                     f"{self.path} has {found} complete records, but the checkpoint was written after "
                     f"{records}. It is not the file of this run, or it was cut: put the right one back or start afresh."
                 )

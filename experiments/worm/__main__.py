@@ -1,10 +1,8 @@
 """Run ``python -m experiments.worm``: Early-Bird and WORM tickets against dense training."""
 
-import json
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from experiments._cli import fail, parse
 from experiments._folder import FolderError, RunFolder
@@ -12,7 +10,7 @@ from experiments._progress import Progress
 from experiments.report import Value, comparison_records
 from experiments.training import CheckpointError, MetricsLog
 from experiments.worm._config import PRESETS, Arm, WormConfig
-from experiments.worm._measures import History, measure
+from experiments.worm._measures import History, measure, read_records
 from experiments.worm._page import results_table, write_page
 from experiments.worm._search import compile_seconds
 from experiments.worm._setup import Setup
@@ -27,7 +25,7 @@ It writes config.json, metrics.jsonl, summary.json, report.html, figures/ and ch
 continues an interrupted run with --resume."""
 
 ABOUT = {
-    "digits": "scikit-learn's 8x8 digits, a four-layer VGG; about a minute on two cores (the default)",
+    "digits": "scikit-learn's 8x8 digits, a four-layer VGG; one to two minutes on two cores (the default)",
     "fashion_mnist": "28x28 grey images, a five-layer VGG; needs TFDS_DATA_DIR",
     "cifar10": "ResNet-20 by the Early-Bird recipe, 160 epochs; needs TFDS_DATA_DIR and an accelerator",
 }
@@ -36,56 +34,55 @@ ABOUT = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the main job; 0 where every arm finished, 1 where one failed, 2 for a wrong call."""
     config = parse(WormConfig, PRESETS, argv, prog=PROG, description=DESCRIPTION, about=ABOUT)
+    begin = time.perf_counter()
     try:
-        folder = RunFolder.open("worm", config, argv)
+        RunFolder.check("worm", config)
         setup = Setup(config)
+        folder = RunFolder.open("worm", config, argv)
     except (FolderError, FileNotFoundError, ImportError, ValueError) as error:
         fail(PROG, str(error))
-    begin = time.perf_counter()
-    with Progress(phases=_phases(setup, config.arms)) as progress:
-        for note in folder.notes:
-            progress.note(note)
-        try:
+    try:
+        with Progress(phases=_phases(setup, config.arms)) as progress:
+            for note in folder.notes:
+                progress.note(note)
             failures = _run_arms(setup, folder, progress)
-        except CheckpointError as error:
-            fail(PROG, str(error))
+    except (FolderError, CheckpointError) as error:
+        fail(PROG, str(error))
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{PROG}: interrupted; the same command with --resume goes on.\n")
+        return 130
     return _report(setup, folder, failures, time.perf_counter() - begin)
 
 
 def _run_arms(setup: Setup, folder: RunFolder, progress: Progress) -> dict[str, str]:
-    """Run what is not finished yet; return why arms failed."""
-    records = _stored_records(folder)
-    done = {(r["arm"], r["seed"]) for r in records if r["kind"] == "result"}
-    finished = max((i + 1 for i, r in enumerate(records) if r["kind"] == "result"), default=0)
-    failures: dict[str, str] = {}
+    """Run every arm and cohort that is not over yet; return why arms failed."""
+    records = read_records(folder.metrics)
+    failures = {r["arm"]: r["why"] for r in records if r["kind"] == "failure"}
+    ended = {(r["arm"], r["seed"]) for r in records if r["kind"] != "epoch"}
+    units = [(arm, seeds) for arm in setup.config.arms for seeds in setup.cohorts]
+    over = {(arm, s) for arm, seeds in units if {(arm, s) for s in seeds} <= ended for s in seeds}
+    kept = max((n for n, r in enumerate(records, 1) if (r["arm"], r["seed"]) in over), default=0)
     log: MetricsLog | None = None
     try:
-        for arm in setup.config.arms:
-            for seeds in setup.cohorts:
-                if all((arm, seed) in done for seed in seeds) or arm in failures:
-                    continue
-                unit = Unit(setup, folder, progress, arm, seeds)
-                started, retraining, position = unit.restore()
-                if log is None:
-                    # what the checkpoint of the running unit does not know of is computed again
-                    log = MetricsLog(folder.metrics, finished if position is None else position)
-                try:
-                    unit.run(log, started, retraining)
-                except (ValueError, FloatingPointError) as error:
-                    failures[arm] = str(error)
-                    progress.note(f"{arm}, seeds {seeds}: {error}")
+        for arm, seeds in units:
+            if (arm, seeds[0]) in over or arm in failures:
+                continue
+            unit = Unit(setup, folder, progress, arm, seeds)
+            start, position = unit.restore()
+            if log is None:
+                # what the checkpoint of the unit that was running does not know of is computed again
+                log = MetricsLog(folder.metrics, kept if position is None else position)
+            try:
+                unit.run(log, start)
+            except (ValueError, FloatingPointError) as error:
+                failures[arm] = str(error)
+                for seed in seeds:
+                    log.write({"kind": "failure", "arm": arm, "seed": seed, "why": str(error)})
+                progress.note(f"{arm}, seeds {seeds}: {error}")
     finally:
         if log is not None:
             log.close()
     return failures
-
-
-def _stored_records(folder: RunFolder) -> list[dict[str, Any]]:
-    """Return the complete records of a run; a kill may have torn the last line."""
-    if not folder.metrics.exists():
-        return []
-    lines = folder.metrics.read_bytes().split(b"\n")[:-1]
-    return [json.loads(line) for line in lines]
 
 
 def _phases(setup: Setup, arms: Sequence[Arm]) -> int:
@@ -94,8 +91,8 @@ def _phases(setup: Setup, arms: Sequence[Arm]) -> int:
 
 def _report(setup: Setup, folder: RunFolder, failures: dict[str, str], seconds: float) -> int:
     config = setup.config
-    seeds = [config.first_seed + i for i in range(config.seeds)]
-    history = History(_stored_records(folder))
+    seeds = config.seed_numbers
+    history = History(read_records(folder.metrics))
     measured: dict[str, dict[str, list[Value]]] = {
         arm: measure(history, config, arm, seeds, setup.epoch_flops, sum(setup.widths))
         for arm in config.arms
@@ -113,7 +110,7 @@ def _report(setup: Setup, folder: RunFolder, failures: dict[str, str], seconds: 
         for arm, why in failures.items():
             sys.stderr.write(f"{PROG}: arm {arm} failed: {why}\n")
         return 1
-    table = results_table(measured, config)
+    table = results_table(measured, config, history)
     folder.write_summary(
         {
             "reference": "standard",

@@ -120,7 +120,8 @@ class WormConfig(RunConfig):
             raise ValueError(f"arms are {', '.join(self.arms)}. Name each arm once.")
         if not 0 <= self.first_seed <= 2**32 - self.seeds:
             raise ValueError(
-                f"first_seed is {self.first_seed}. Seeds are integers from 0 to 2**32 - 1."
+                f"first_seed is {self.first_seed} and seeds {self.seeds}. Seeds are integers from 0 to "
+                "2**32 - 1."
             )
         if self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size}. Give at least one example a step.")
@@ -145,6 +146,11 @@ class WormConfig(RunConfig):
             )
         if not 0 < self.target <= 1:
             raise ValueError(f"target is {self.target}. Give an accuracy in (0, 1].")
+
+    @property
+    def seed_numbers(self) -> list[int]:
+        """The seeds of every arm."""
+        return [self.first_seed + i for i in range(self.seeds)]
 
     @property
     def trigger(self) -> Fraction:

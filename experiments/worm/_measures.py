@@ -1,11 +1,14 @@
 """From records to measurements: one value per arm, seed and metric."""
 
+import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from experiments._folder import FolderError
 from experiments.report import Censored, Metric, Value
 from experiments.worm._config import Arm, WormConfig
 from experiments.worm._search import mask_from_text
@@ -44,6 +47,28 @@ METRICS = (
 )
 
 
+def read_records(path: Path) -> list[Record]:
+    """Return the complete records of ``metrics.jsonl``; a kill may have torn the last line.
+
+    Raises:
+      FolderError: a line is no record.
+    """
+    if not path.exists():
+        return []
+    records = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            record = json.loads(line)
+            record["kind"], record["arm"], record["seed"]
+        except (ValueError, KeyError, TypeError):
+            raise FolderError(
+                f"Line {number} of {path} is not a record of this run, so the run cannot be resumed; put the "
+                "right file back, or pass another --out DIR."
+            ) from None
+        records.append(record)
+    return records
+
+
 class History:
     """The records of a run, by arm and seed."""
 
@@ -54,7 +79,7 @@ class History:
             key = (record["arm"], record["seed"])
             if record["kind"] == "result":
                 self._results[key] = record
-            else:
+            elif record["kind"] == "epoch":
                 self._epochs.setdefault((*key, record["phase"]), []).append(record)
 
     def searched(self, arm: str, seed: int) -> list[Record]:

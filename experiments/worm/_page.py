@@ -1,7 +1,7 @@
 """The report of the main job: one table, four pictures, the settings."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,10 +38,12 @@ exactly zero and still computed: this run measures what tickets do to accuracy, 
 Tickets, targets and stopping are decided on training weights and validation data; test accuracy is only read."""
 
 
-def results_table(measured: Mapping[str, Mapping[str, Sequence[Any]]], config: WormConfig) -> Table:
-    """Return the comparison with Early-Bird (``standard``)."""
+def results_table(
+    measured: Mapping[str, Mapping[str, Sequence[Any]]], config: WormConfig, history: History
+) -> Table:
+    """Return the comparison with Early-Bird (``standard``); its notes name searches without a ticket."""
     shown = [
-        dataclasses.replace(m, title=f"{m.title} ({config.target:.0%})")
+        dataclasses.replace(m, title=f"{m.title} ({100 * config.target:g}%)")
         if m.key == "epochs_to_target"
         else m
         for m in METRICS
@@ -55,8 +57,27 @@ def results_table(measured: Mapping[str, Mapping[str, Sequence[Any]]], config: W
         measured,
         shown,
         "standard",
-        notes=("Accuracy is on the test split.", chance),
+        notes=(
+            *_without_ticket(measured, config, history),
+            "Accuracy is on the test split.",
+            chance,
+        ),
     )
+
+
+def _without_ticket(arms: Iterable[str], config: WormConfig, history: History) -> list[str]:
+    names = [
+        f"{arm}, seed {seed}"
+        for arm in arms
+        for seed in config.seed_numbers
+        if (history.result(arm, seed) or {}).get("outcome") == "no_ticket"
+    ]
+    if not names:
+        return []
+    return [
+        f"No ticket within {config.search_cap} epochs, so that nothing was pruned or retrained: "
+        f"{'; '.join(names)}."
+    ]
 
 
 def write_page(
@@ -69,7 +90,7 @@ def write_page(
 ) -> None:
     """Write ``report.html`` and its pictures beside it."""
     config = setup.config
-    seeds = [config.first_seed + i for i in range(config.seeds)]
+    seeds = config.seed_numbers
     arms = list(measured)
     styles = arm_styles(arms)
     size = sum(setup.widths)
@@ -132,7 +153,7 @@ def write_page(
     page = html_report(
         "Early-Bird and WORM tickets",
         [
-            Section("Result", [READING, *problems, results_table(measured, config)]),
+            Section("Result", [READING, *problems, results_table(measured, config, history)]),
             Section(
                 "When the mask stops moving",
                 [
@@ -157,7 +178,8 @@ def write_page(
                 [
                     Picture(
                         pictures["accuracy"],
-                        "Training is masked, so that retraining costs what dense training costs.",
+                        "Training is masked, so that retraining costs what dense training costs. A mean "
+                        "is broken where some seeds are pruned and others not yet.",
                     ),
                     Facts("Time and cost", timing),
                 ],

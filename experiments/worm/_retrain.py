@@ -11,29 +11,39 @@ import numpy as np
 from jaxtyping import PyTree
 
 import wormjax as wj
-from experiments.training import TrainState, mean_loss
-from experiments.training._per_seed import PerSeed
-from experiments.worm._search import Ticket
+from experiments.training import PerSeed, TrainState, mean_loss, take_seed
+from experiments.worm._digest import digest
+from experiments.worm._search import Search, Ticket
 from experiments.worm._setup import Setup
 
 
 class Retrain(NamedTuple):
-    """Where a retraining stands.
+    """Where a retraining stands, and the search that it began with.
 
     Attributes:
       state: the training state; pruned entries are zero in it.
       masks: the tickets' masks.
+      emerged_at: for each seed the epoch of its ticket; None for one that has none and runs idle beside
+        the others.
+      search_seconds: what the search took.
       seconds: training time, without compilation and evaluation.
       losses: for each seed the mean training loss of the last epoch, NaN before the first.
+      weights: for each seed the digest of its weights when its training ended, None before.
     """
 
     state: TrainState
     masks: PyTree
+    emerged_at: tuple[int | None, ...]
+    search_seconds: float
     seconds: float
     losses: tuple[float, ...]
+    weights: tuple[str | None, ...]
 
 
-_prune = PerSeed(wj.apply_masks)
+@PerSeed
+def _prune(ticket: Ticket) -> tuple[PyTree, PyTree]:
+    """Return pruned weights and the model's other state, in buffers of their own: training donates them."""
+    return wj.apply_masks(ticket.params, ticket.masks), ticket.stats
 
 
 @PerSeed
@@ -49,13 +59,24 @@ def _leaked(params: PyTree, masks: PyTree) -> Any:
     return sum(ranked, jnp.zeros((), jnp.int32))
 
 
-def begin_retrain(
-    setup: Setup, ticket: Ticket, seeds: Sequence[int], emerged_at: Sequence[int]
-) -> Retrain:
+def begin_retrain(setup: Setup, found: Search, seeds: Sequence[int]) -> Retrain:
     """Prune the drawn weights and start a fresh optimizer at the epoch of each ticket."""
-    params = _prune(ticket.params, ticket.masks)
-    state = setup.start_retrain(params, ticket.stats, seeds, emerged_at)
-    return Retrain(state, ticket.masks, 0.0, (math.nan,) * len(seeds))
+    ticket, emerged_at = found.ticket, found.emerged_at
+    # a seed without a ticket stands beyond the schedule's end, where it leaves no records
+    epochs = [setup.config.epochs + 1 if e is None else e for e in emerged_at]
+    params, stats = _prune(ticket)
+    return Retrain(
+        setup.start_retrain(params, stats, seeds, epochs),
+        ticket.masks,
+        emerged_at,
+        found.seconds,
+        0.0,
+        (math.nan,) * len(seeds),
+        tuple(
+            digest(take_seed(found.state.params, i)) if e is None else None
+            for i, e in enumerate(emerged_at)
+        ),
+    )
 
 
 def retrain(
@@ -65,7 +86,7 @@ def retrain(
     start: Retrain,
     *,
     log: Callable[[dict], None],
-    after_epoch: Callable[[Retrain, np.ndarray], None],
+    after_epoch: Callable[[Retrain], None],
 ) -> Retrain:
     """Train every seed masked until the schedule's end.
 
@@ -78,38 +99,49 @@ def retrain(
       seeds: of the cohort.
       start: fresh or from a checkpoint.
       log: takes one record for each seed and epoch; a seed that is through is left out.
-      after_epoch: called with the retraining and the epoch of each seed.
+      after_epoch: called with the retraining, where a checkpoint may be saved.
 
     Returns:
       The retraining at its end.
 
     Raises:
-      ValueError: a pruned entry is no longer zero.
+      ValueError: a loss is not finite, or a pruned entry is no longer zero.
     """
-    state, masks, seconds, losses = start
+    now, masks, last = start, start.masks, setup.config.epochs
     runner = setup.retrain_runner
-    runner.compile(state, *setup.train, masks)
-    epochs = np.asarray(jax.device_get(state.epoch))
+    runner.compile(now.state, *setup.train, masks)
+    epochs = np.asarray(jax.device_get(now.state.epoch))
     while True:
-        held_out = setup.held_out(state, masks)
+        held_out = setup.held_out(now.state, masks)
+        weights = list(now.weights)
         for i, seed in enumerate(seeds):
-            if epochs[i] <= setup.config.epochs:
-                log(_record(arm, seed, int(epochs[i]), held_out, losses[i], i))
-        if epochs.min() >= setup.config.epochs:
+            if epochs[i] <= last:
+                log(_record(arm, seed, int(epochs[i]), held_out, now.losses[i], i))
+            if epochs[i] == last:
+                weights[i] = digest(take_seed(now.state.params, i))
+        now = now._replace(weights=tuple(weights))
+        if epochs.min() >= last:
             break
         begin = time.perf_counter()
-        state, metrics = runner(state, *setup.train, masks)
+        state, metrics = runner(now.state, *setup.train, masks)
         losses = tuple(jax.device_get(mean_loss(metrics)).tolist())
-        seconds += time.perf_counter() - begin
+        seconds = now.seconds + time.perf_counter() - begin
+        now = now._replace(state=state, losses=losses, seconds=seconds)
         epochs = epochs + 1
-        after_epoch(Retrain(state, masks, seconds, losses), epochs)
-    leaks = jax.device_get(_leaked(state.params, masks))
+        for seed, epoch, loss in zip(seeds, epochs, losses, strict=True):
+            if epoch <= last and not math.isfinite(loss):
+                raise ValueError(
+                    f"The training loss of arm {arm!r}, seed {seed}, is {loss} in epoch {epoch} of "
+                    "retraining. Lower learning_rate."
+                )
+        after_epoch(now)
+    leaks = jax.device_get(_leaked(now.state.params, masks))
     if leaks.any():
         raise ValueError(
             f"{int(leaks.sum())} pruned entries of arm {arm!r} are no longer zero: something moved them "
             "that is not masked."
         )
-    return Retrain(state, masks, seconds, losses)
+    return now
 
 
 def _record(arm: str, seed: int, epoch: int, held_out: dict, loss: float, i: int) -> dict:

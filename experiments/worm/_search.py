@@ -12,8 +12,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 import wormjax as wj
-from experiments.training import TrainState, mean_loss
-from experiments.training._per_seed import PerSeed
+from experiments.training import PerSeed, TrainState, mean_loss
 from experiments.worm._setup import Setup
 from wormjax._opt_state import find_states
 from wormjax._selection import ranked
@@ -121,7 +120,7 @@ def search(
     stop: bool,
     epochs: int,
     log: Callable[[dict], None],
-    after_epoch: Callable[[Search, int], None],
+    after_epoch: Callable[[Search], None],
 ) -> Search:
     """Train until every seed has its ticket, or for ``epochs`` epochs.
 
@@ -132,8 +131,8 @@ def search(
       start: where to begin, fresh or from a checkpoint.
       stop: stop when all tickets have emerged; False trains on.
       epochs: the cap.
-      log: takes one record for each seed at the top of every epoch.
-      after_epoch: called with the search and its epoch, where a checkpoint may be saved.
+      log: takes one record for each seed at the top of every epoch, up to the one of its ticket.
+      after_epoch: called with the search, where a checkpoint may be saved.
 
     Returns:
       The search at its end; a seed whose ``emerged_at`` is None has no ticket.
@@ -161,7 +160,8 @@ def search(
         )
         held_out = setup.held_out(state)
         for i, seed in enumerate(seeds):
-            log(_record(arm, seed, epoch, reading, held_out, losses[i], i))
+            if not known[i] or not stop:  # under vmap it trains on until all are through
+                log(_record(arm, seed, epoch, reading, held_out, losses[i], i))
         if epoch == epochs or (stop and all(e is not None for e in emerged_at)):
             return Search(state, ticket, emerged_at, seconds, losses)
         begin = time.perf_counter()
@@ -169,7 +169,7 @@ def search(
         losses = tuple(jax.device_get(mean_loss(metrics)).tolist())
         seconds += time.perf_counter() - begin
         epoch += 1
-        after_epoch(Search(state, ticket, emerged_at, seconds, losses), epoch)
+        after_epoch(Search(state, ticket, emerged_at, seconds, losses))
 
 
 def _record(

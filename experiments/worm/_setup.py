@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, PyTree
 
 import wormjax as wj
@@ -18,14 +19,17 @@ from experiments.training import (
     evaluator,
     init_state,
     make_step,
+    pick_mode,
     stack_seeds,
     start_at,
 )
-from experiments.training._inputs import pick_mode
 from experiments.worm._arms import arm_rules, retrain_optimizer, search_optimizer
 from experiments.worm._config import Arm, WormConfig
 from wormjax._selection import ranked, ranked_names
+from wormjax.adapters import View
 from wormjax.evaluation import macs
+
+_WEIGHTS = 2**31 + 5  # folded into a seed's key; apart from steps, whose keys draw the augmentation
 
 
 class Setup:
@@ -37,6 +41,7 @@ class Setup:
 
     def __init__(self, config: WormConfig):
         self.config = config
+        self._runners: dict[str, EpochRunner] = {}
         data = load(config.data, split_seed=config.split_seed, limit=config.limit)
         check_disjoint(data)
         self.splits = {name: split.size for name, split in data.splits.items()}
@@ -52,6 +57,11 @@ class Setup:
                 f"batch_size {config.batch_size} is larger than the training split of "
                 f"{data.train.size} images. Lower it, or raise limit."
             )
+        if max(config.epochs, *config.milestones, 0) * self.steps >= 2**31:
+            raise ValueError(
+                f"epochs {config.epochs} of {self.steps} steps (milestones {config.milestones}) are more "
+                "than the 2**31 - 1 that a step counter holds. Lower epochs or milestones."
+            )
         for arm in config.arms:  # raises on a setting out of range
             search_optimizer(config, arm_rules(config, arm, jax.random.key(0)), self.steps)
         self.mode = pick_mode(config.driver)
@@ -65,7 +75,7 @@ class Setup:
         self._prepare = functools.partial(
             normalise, mean=data.mean, std=data.std, dtype=jnp.dtype(config.compute)
         )
-        view = build(self.model, jax.random.key(config.first_seed))
+        view = self._network(jax.random.key(config.first_seed))
         self._apply = view.apply
         self._evaluate = evaluator(
             view.apply, batch_size=500, prepare=self._prepare, mode=config.driver
@@ -90,7 +100,7 @@ class Setup:
     @property
     def cohorts(self) -> list[list[int]]:
         """Seeds that run together: all by vmap on accelerators, one after another on CPU."""
-        seeds = [self.config.first_seed + i for i in range(self.config.seeds)]
+        seeds = self.config.seed_numbers
         return [seeds] if self.mode == "scan" else [[seed] for seed in seeds]
 
     def start_search(self, arm: Arm, seeds: Sequence[int]) -> TrainState:
@@ -98,7 +108,7 @@ class Setup:
         states = []
         for seed in seeds:
             key = jax.random.key(seed)
-            _, params, stats = build(self.model, key)
+            _, params, stats = self._network(key)
             tx = search_optimizer(self.config, arm_rules(self.config, arm, key), self.steps)
             states.append(init_state(params, stats, tx, key))
         return stack_seeds(states)
@@ -115,12 +125,14 @@ class Setup:
 
     def search_runner(self, arm: Arm) -> EpochRunner:
         """Return the runner whose program trains with an arm's chain."""
-        return self._search_runner(arm_rules(self.config, arm, jax.random.key(0)).last)
+        rules = arm_rules(self.config, arm, jax.random.key(0))
+        tx = search_optimizer(self.config, rules, self.steps)
+        return self._runner("search, truncating last" if rules.last else "search", tx)
 
-    @functools.cached_property
+    @property
     def retrain_runner(self) -> EpochRunner:
         """The runner whose program trains masked."""
-        return self._runner(retrain_optimizer(self.config, self.steps))
+        return self._runner("retrain", retrain_optimizer(self.config, self.steps))
 
     def held_out(self, state: TrainState, masks: PyTree | None = None) -> dict[str, np.ndarray]:
         """Return validation and test accuracy, float64 ``(S,)`` each; waits for them."""
@@ -134,30 +146,21 @@ class Setup:
     @property
     def compile_seconds(self) -> float:
         """Time that compiling took so far."""
-        runners = [self._search_runner(last) for last in self._built] + (
-            [self.retrain_runner] if "retrain_runner" in self.__dict__ else []
-        )
+        runners = self._runners.values()
         return self._evaluate.compile_seconds + sum(r.compile_seconds for r in runners)
 
-    @functools.cached_property
-    def _built(self) -> dict[bool, EpochRunner]:
-        return {}
+    def _network(self, key: Array) -> View:
+        return build(self.model, jax.random.fold_in(key, _WEIGHTS))
 
-    def _search_runner(self, last: bool) -> EpochRunner:
-        if last not in self._built:
-            arm: Arm = "worm_last" if last else "worm"
-            rules = arm_rules(self.config, arm, jax.random.key(0))
-            self._built[last] = self._runner(search_optimizer(self.config, rules, self.steps))
-        return self._built[last]
-
-    def _runner(self, tx) -> EpochRunner:
-        step = make_step(
-            self._apply,
-            tx,
-            augment=pad_crop_flip if self.config.augment else None,
-            prepare=self._prepare,
-        )
-        return epoch_runner(step, batch_size=self.config.batch_size, mode=self.config.driver)
+    def _runner(self, name: str, tx: optax.GradientTransformationExtraArgs) -> EpochRunner:
+        """Return the one runner of that name; chains of one name differ in numbers of their state only."""
+        if name not in self._runners:
+            augment = pad_crop_flip if self.config.augment else None
+            step = make_step(self._apply, tx, augment=augment, prepare=self._prepare)
+            self._runners[name] = epoch_runner(
+                step, batch_size=self.config.batch_size, mode=self.config.driver
+            )
+        return self._runners[name]
 
     def _one_image(self) -> Array:
         return self._prepare(self.train[0][:1])

@@ -1,18 +1,17 @@
 """One arm with one cohort of seeds, from first epoch to result, resumable at any moment."""
 
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import PyTree
 
 from experiments._folder import RunFolder
 from experiments._progress import Phase, Progress
 from experiments.training import Checkpoints, MetricsLog, take_seed
 from experiments.worm._config import Arm
+from experiments.worm._digest import digest
 from experiments.worm._retrain import Retrain, begin_retrain, retrain
 from experiments.worm._search import Search, begin_search, search
 from experiments.worm._setup import Setup
@@ -44,65 +43,43 @@ class Unit:
         }
         self._saved = time.monotonic()
 
-    def restore(self) -> tuple[Search | None, Retrain | None, int | None]:
-        """Return where the unit stood, and the number of records then; Nones where it had not begun."""
-        template = begin_search(self._setup.start_search(self._arm, self._seeds))
-        later = begin_retrain(self._setup, template.ticket, self._seeds, [0] * len(self._seeds))
-        found = self._stores["retrain"].restore((later.state, later.masks))
+    def restore(self) -> tuple[Search | Retrain, int | None]:
+        """Return where the unit stood and the number of records then, or its beginning and None.
+
+        Raises:
+          CheckpointError: its checkpoint is damaged, or of another run.
+        """
+        fresh = begin_search(self._setup.start_search(self._arm, self._seeds))
+        drawn, nowhere = fresh.ticket, [0] * len(self._seeds)
+        later = self._setup.start_retrain(drawn.params, drawn.stats, self._seeds, nowhere)
+        found = self._stores["retrain"].restore((later, drawn.masks))
         if found:
             (state, masks), position = found
-            self._before = _search_facts(position["search"])
-            return (
-                None,
-                Retrain(state, masks, position["seconds"], _losses(position)),
-                position["records"],
-            )
-        found = self._stores["search"].restore((template.state, template.ticket))
+            return Retrain(state, masks, **_read(position)), position["records"]
+        found = self._stores["search"].restore((fresh.state, fresh.ticket))
         if found:
             (state, ticket), position = found
-            emerged = tuple(position["emerged_at"])
-            start = Search(state, ticket, emerged, position["seconds"], _losses(position))
-            return start, None, position["records"]
-        return template, None, None
+            return Search(state, ticket, **_read(position)), position["records"]
+        return fresh, None
 
-    def run(self, log: MetricsLog, started: Search | None, retraining: Retrain | None) -> None:
-        """Run to the end and log one result record for each seed."""
+    def run(self, log: MetricsLog, start: Search | Retrain) -> None:
+        """Run to the end and log one result record for each seed.
+
+        Raises:
+          ValueError: a score or a loss was not finite, or a pruned entry moved; the arm has failed.
+        """
         self._log = log
-        setup, config = self._setup, self._setup.config
-        if retraining is None:
-            assert started is not None
-            done = self._search(started)
-            self._before = {
-                "emerged_at": list(done.emerged_at),
-                "search_seconds": done.seconds,
-            }
-            if self._dense or all(e is None for e in done.emerged_at):
-                self._results(done.state.params, None, 0.0)
+        if isinstance(start, Search):
+            found = self._search(start)
+            if self._dense or all(e is None for e in found.emerged_at):
+                params = found.state.params
+                weights = [digest(take_seed(params, i)) for i in range(len(self._seeds))]
+                self._results(found.emerged_at, found.seconds, 0.0, weights)
                 return
-            # beyond the end, where a seed without a ticket leaves no records
-            at = [config.epochs + 1 if e is None else e for e in done.emerged_at]
-            retraining = begin_retrain(setup, done.ticket, self._seeds, at)
-            self._save_retrain(retraining)
-        emerged = [e for e in self._before["emerged_at"] if e is not None]
-        remaining = config.epochs - min(emerged)
-        with self._phase("retrain", remaining) as phase:
-            first = int(np.min(jax.device_get(retraining.state.epoch)))
-            phase.advance(first - min(emerged))
-
-            def after_epoch(now: Retrain, epochs: np.ndarray) -> None:
-                phase.advance(loss=float(np.mean(now.losses)))
-                if self._due():
-                    self._save_retrain(now)
-
-            end = retrain(
-                setup,
-                self._arm,
-                self._seeds,
-                retraining,
-                log=self._log.write,
-                after_epoch=after_epoch,
-            )
-        self._results(end.state.params, end.masks, end.seconds)
+            start = begin_retrain(self._setup, found, self._seeds)
+            self._save_retrain(start)
+        end = self._retrain(start)
+        self._results(end.emerged_at, end.search_seconds, end.seconds, end.weights)
 
     def _search(self, start: Search) -> Search:
         config = self._setup.config
@@ -110,7 +87,7 @@ class Unit:
         with self._phase("train" if self._dense else "search", epochs) as phase:
             phase.advance(int(start.state.epoch[0]))
 
-            def after_epoch(now: Search, epoch: int) -> None:
+            def after_epoch(now: Search) -> None:
                 phase.advance(loss=float(np.mean(now.losses)))
                 if self._due():
                     self._save_search(now)
@@ -126,6 +103,25 @@ class Unit:
                 after_epoch=after_epoch,
             )
 
+    def _retrain(self, start: Retrain) -> Retrain:
+        drawn = min(e for e in start.emerged_at if e is not None)
+        with self._phase("retrain", self._setup.config.epochs - drawn) as phase:
+            phase.advance(int(np.min(jax.device_get(start.state.epoch))) - drawn)
+
+            def after_epoch(now: Retrain) -> None:
+                phase.advance(loss=float(np.mean(now.losses)))
+                if self._due():
+                    self._save_retrain(now)
+
+            return retrain(
+                self._setup,
+                self._arm,
+                self._seeds,
+                start,
+                log=self._log.write,
+                after_epoch=after_epoch,
+            )
+
     def _phase(self, name: str, epochs: int) -> Phase:
         seeds = self._seeds
         label = seeds[0] if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
@@ -136,57 +132,65 @@ class Unit:
 
     def _save_search(self, now: Search) -> None:
         position = {
-            "records": self._log.sync(),
             "emerged_at": list(now.emerged_at),
             "seconds": now.seconds,
             "losses": _plain_losses(now.losses),
         }
-        self._stores["search"].save((now.state, now.ticket), position)
-        self._saved = time.monotonic()
+        self._save("search", (now.state, now.ticket), position)
 
     def _save_retrain(self, now: Retrain) -> None:
         position = {
-            "records": self._log.sync(),
-            "search": self._before,
+            "emerged_at": list(now.emerged_at),
+            "search_seconds": now.search_seconds,
             "seconds": now.seconds,
             "losses": _plain_losses(now.losses),
+            "weights": list(now.weights),
         }
-        self._stores["retrain"].save((now.state, now.masks), position)
+        self._save("retrain", (now.state, now.masks), position)
+
+    def _save(self, phase: str, tree: Any, position: dict[str, Any]) -> None:
+        self._stores[phase].save(tree, {"records": self._log.sync(), **position})
         self._saved = time.monotonic()
 
-    def _results(self, params: PyTree, masks: PyTree | None, seconds: float) -> None:
+    def _results(
+        self,
+        emerged_at: Sequence[int | None],
+        search_seconds: float,
+        retrain_seconds: float,
+        weights: Sequence[str | None],
+    ) -> None:
         """Log what each seed came to; the epoch records hold the accuracies."""
-        for i, seed in enumerate(self._seeds):
+        for seed, emerged, bits in zip(self._seeds, emerged_at, weights, strict=True):
             self._log.write(
                 {
                     "kind": "result",
                     "arm": self._arm,
                     "seed": seed,
                     "cohort": len(self._seeds),
-                    "emerged_at": None if self._dense else self._before["emerged_at"][i],
-                    "search_seconds": self._before["search_seconds"],
-                    "retrain_seconds": seconds,
-                    "weights": digest(take_seed(params, i)),
+                    "outcome": self._outcome(emerged),
+                    "emerged_at": None if self._dense else emerged,
+                    "search_seconds": search_seconds,
+                    "retrain_seconds": retrain_seconds,
+                    "weights": bits,
                 }
             )
         self._log.sync()
 
-
-def digest(tree: PyTree) -> str:
-    """Return a SHA-256 of every array of a tree: equal texts are equal bits."""
-    total = hashlib.sha256()
-    for leaf in jax.tree.leaves(jax.device_get(tree)):
-        total.update(np.ascontiguousarray(leaf).tobytes())
-    return total.hexdigest()
+    def _outcome(self, emerged: int | None) -> str:
+        if self._dense:
+            return "trained"
+        return "no_ticket" if emerged is None else "ticket"
 
 
-def _search_facts(stored: Mapping[str, Any]) -> dict[str, Any]:
-    return {"emerged_at": list(stored["emerged_at"]), "search_seconds": stored["search_seconds"]}
+def _read(position: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a position's fields as `Search` and `Retrain` hold them."""
+    fields = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in position.items()
+        if name != "records"
+    }
+    return {**fields, "losses": tuple(np.nan if x is None else x for x in position["losses"])}
 
 
 def _plain_losses(losses: Sequence[float]) -> list[float | None]:
-    return [None if np.isnan(x) else float(x) for x in losses]
-
-
-def _losses(position: Mapping[str, Any]) -> tuple[float, ...]:
-    return tuple(np.nan if x is None else x for x in position["losses"])
+    return [float(x) if np.isfinite(x) else None for x in losses]

@@ -136,6 +136,26 @@ def test_a_file_in_the_folders_place_is_refused(tmp_path):
         opened(tmp_path / "run")
 
 
+def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(
+        FolderError, match=r"file/run cannot be made \(.+\); pass another --out DIR"
+    ):
+        opened(tmp_path / "file" / "run")
+
+
+def test_check_refuses_what_open_refuses_and_writes_nothing(tmp_path):
+    RunFolder.check("worm", config(tmp_path / "run"))
+    assert os.listdir(tmp_path) == []
+    opened(tmp_path / "run")
+    with pytest.raises(FolderError, match="is not empty"):
+        RunFolder.check("worm", config(tmp_path / "run"))
+    RunFolder.check("worm", config(tmp_path / "run", resume=True))
+    with pytest.raises(FolderError, match="other settings"):
+        RunFolder.check("worm", config(tmp_path / "run", resume=True, ratio=0.1))
+    RunFolder.check("worm", config(tmp_path / "run"), process_index=1)
+
+
 def test_a_kill_while_a_file_is_replaced_leaves_the_old_one(tmp_path, monkeypatch):
     folder = opened(tmp_path)
     folder.write_summary({"arms": [1]})

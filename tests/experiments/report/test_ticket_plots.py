@@ -68,6 +68,21 @@ def test_mean_curve_interpolates_each_seed_and_stays_where_all_have_values():
     assert "target 90.0%" in [text.get_text() for text in whole.texts]
 
 
+def test_the_mean_is_broken_between_the_first_pruning_and_the_last():
+    curve = AccuracyCurve(
+        [[0, 1, 1, 2, 3, 4], [0, 1, 2, 3, 3, 4]],
+        [[0.0, 0.8, 0.2, 0.4, 0.6, 0.8], [0.0, 0.8, 0.9, 1.0, 0.2, 0.4]],
+    )
+    mean = next(
+        line
+        for line in accuracy_against_flops({"worm": curve}).axes[0].lines
+        if line.get_label() == "worm"
+    )
+    np.testing.assert_allclose(
+        mean.get_xydata(), [[0, 0.0], [1, np.nan], [2, np.nan], [3, 0.4], [4, 0.6]]
+    )
+
+
 @pytest.mark.parametrize(
     ("largest", "unit"), [(0.0, "[FLOP]"), (999.0, "[FLOP]"), (2e9, "[GFLOP]"), (3e15, "[PFLOP]")]
 )

@@ -33,7 +33,10 @@ class Detector:
 def everything(seed=0):
     """A state with each kind of leaf and node that a run can hold."""
     rng = np.random.default_rng(seed)
-    as_jax = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+    def as_jax(*shape):
+        return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
     params = {"conv1": {"kernel": as_jax(3, 3, 1, 4), "scale": as_jax(4).astype(jnp.bfloat16)}}
     detector = Detector(
         Window(jnp.asarray(rng.integers(0, 256, (5, 3)), jnp.uint8), jnp.int32(2)),
@@ -152,7 +155,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
         CheckpointError, match="another run: 'config' is 'abc' there and 'abd' here"
     ):
         Checkpoints(tmp_path, {**MARK, "config": "abd"}).restore(small())
-    with pytest.raises(CheckpointError, match="'lr' is 'absent' there and 0.1 here"):
+    with pytest.raises(CheckpointError, match=r"'lr' is 'absent' there and 0\.1 here"):
         Checkpoints(tmp_path, {**MARK, "lr": 0.1}).restore(small())
 
 
@@ -190,7 +193,7 @@ def test_keys_of_another_generator_are_refused(tmp_path):
             store.restore({"key": other})
 
 
-def test_every_broken_file_is_noticed_or_does_not_matter(tmp_path):
+def test_every_broken_file_is_noticed(tmp_path):
     """Each file of a checkpoint in turn is cut, emptied, changed in the middle, and taken away."""
     saved = everything(1)
     store = Checkpoints(tmp_path / "good", MARK)
@@ -198,7 +201,7 @@ def test_every_broken_file_is_noticed_or_does_not_matter(tmp_path):
     store.save(saved, {"epoch": 2})
     newest = tmp_path / "good" / "00000001"
     files = sorted(p.relative_to(newest) for p in newest.rglob("*") if p.is_file())
-    noticed = set()
+    assert {"manifest.json", "arrays/manifest.ocdbt", "arrays/_METADATA"} <= set(map(str, files))
     for file in files:
         content = (newest / file).read_bytes()
         middle = len(content) // 2
@@ -207,17 +210,11 @@ def test_every_broken_file_is_noticed_or_does_not_matter(tmp_path):
             (newest / file).unlink()
             if broken is not None:
                 (newest / file).write_bytes(broken)
-            try:
-                tree, position = store.restore(everything(0))
-                assert_identical(tree, saved)
-                assert position == {"epoch": 2}
-            except CheckpointError as error:
-                assert "is damaged" in str(error)
-                assert "Remove that folder to go on from 00000000" in str(error)
-                noticed.add(str(file))
+            with pytest.raises(
+                CheckpointError, match=r"is damaged.*Remove that folder to go on from 00000000"
+            ):
+                store.restore(everything(0))
             (newest / file).write_bytes(content)
-    assert {"manifest.json", "arrays/manifest.ocdbt", "arrays/_METADATA"} <= noticed
-    assert any(name.startswith("arrays/d/") for name in noticed)
     assert_identical(store.restore(everything(0))[0], saved)
     shutil.rmtree(newest)
     assert store.restore(everything(0))[1] == {"epoch": 1}
@@ -228,6 +225,19 @@ def test_arrays_of_another_checkpoint_are_noticed(tmp_path):
     first, second = store.save(small(), {}), store.save(jax.tree.map(jnp.zeros_like, small()), {})
     shutil.rmtree(second / "arrays")
     shutil.copytree(first / "arrays", second / "arrays")
+    with pytest.raises(CheckpointError, match=r"its file arrays/\S+ (was changed|cannot be read)"):
+        store.restore(small())
+
+
+def test_an_array_that_comes_back_changed_is_noticed(tmp_path, monkeypatch):
+    """Whole files do not prove that the reader gives back what the writer got."""
+    store = Checkpoints(tmp_path, MARK)
+    store.save(small(), {})
+
+    def restore(folder, args):
+        return {"w": np.ones(3, np.float32), "b": np.ones(3, np.float64)}
+
+    monkeypatch.setattr(store._checkpointer(), "restore", restore)
     with pytest.raises(CheckpointError, match="'b' is not the one that was saved"):
         store.restore(small())
 
@@ -237,7 +247,9 @@ def test_a_changed_position_is_noticed(tmp_path):
     path = store.save(small(), {"epoch": 7}) / "manifest.json"
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps({**manifest, "position": {"epoch": 8}}))
-    with pytest.raises(CheckpointError, match="changed after it was written.*There is none before"):
+    with pytest.raises(
+        CheckpointError, match=r"changed after it was written\. There is none before"
+    ):
         store.restore(small())
     path.write_text(json.dumps({**manifest, "format": 9}))
     with pytest.raises(CheckpointError, match="has the format 9; this version reads 1"):

@@ -90,7 +90,7 @@ def masks_for(state, kept):
     pruned = "scale" if "scale" in state.params else "b1"
     seeds, width = state.params[pruned].shape
     never = jnp.ones(seeds, bool)
-    row = jnp.arange(width) < jnp.arange(kept, kept + seeds)[:, None]
+    row = jnp.arange(width)[None] < jnp.arange(kept, kept + seeds)[:, None]
     return {k: row if k == pruned else never for k in state.params}
 
 
@@ -284,7 +284,6 @@ def test_paired_arms_see_the_same_data_and_seeds_do_not():
     def watch(params, stats, images, train=False):
         return mlp(params, {"rows": images[:, 0, 0, 0]}, images, train)
 
-    tx = optimizer()
     images, labels = jnp.arange(ROWS, dtype=jnp.float32), data()[1]
     images = jnp.broadcast_to(images[:, None, None, None], (ROWS, 4, 4, 1))
     for arm in (optax.sgd(0.1), optax.adam(0.1)):
@@ -293,11 +292,11 @@ def test_paired_arms_see_the_same_data_and_seeds_do_not():
             init_state(mlp_start(key)[0], {"rows": jnp.zeros(BATCH)}, arm, key)
             for key in map(jax.random.key, range(2))
         ]
-        state, _ = run(stack_seeds(states), images, labels, None)
+        with jax.numpy_dtype_promotion("standard"):  # Adam raises a float to an int32 power
+            state, _ = run(stack_seeds(states), images, labels, None)
         seen.append(np.asarray(state.stats["rows"]))
     np.testing.assert_array_equal(seen[0], seen[1])
     assert not np.array_equal(seen[0][0], seen[0][1])
-    assert tx is not None
 
 
 def test_a_step_that_changes_a_dtype_is_a_sentence():
@@ -346,7 +345,7 @@ def test_wrong_arguments_are_sentences():
         epoch_runner(step, batch_size=0)
     with pytest.raises(ValueError, match="steps_per_epoch is 0"):
         epoch_runner(step, batch_size=4, steps_per_epoch=0)
-    with pytest.raises(ValueError, match="mode is 'fast'. Use 'loop', 'scan' or 'auto'"):
+    with pytest.raises(ValueError, match=r"mode is 'fast'\. Use 'loop', 'scan' or 'auto'"):
         epoch_runner(step, batch_size=4, mode="fast")
     assert not any(x.is_deleted() for x in jax.tree.leaves(state))
 

@@ -25,7 +25,10 @@ def problem(seeds=2):
     rng = np.random.default_rng(0)
     w, mean = rng.normal(size=(seeds, 4, 3)), rng.normal(size=(seeds, 4))
     x, y = rng.normal(size=(ROWS, 4)), rng.integers(0, 3, ROWS)
-    as_jax = lambda a: jnp.asarray(a, jnp.float32)
+
+    def as_jax(a):
+        return jnp.asarray(a, jnp.float32)
+
     state = stack_seeds(
         [
             init_state({"w": as_jax(w[s])}, {"mean": as_jax(mean[s])}, optax.sgd(1.0), key)
@@ -58,7 +61,10 @@ def test_eb_d3_accuracy_is_correct_over_total_with_a_ragged_last_batch(batch, mo
 
 def test_eb_d3_is_not_the_mean_of_batch_accuracies():
     """Three right of four, then a lone wrong one: 3/5, where the mean of the batches says 3/8."""
-    apply = lambda params, stats, x, train=False: (x @ params["w"], stats)
+
+    def apply(params, stats, x, train=False):
+        return x @ params["w"], stats
+
     state = stack_seeds([init_state({"w": jnp.eye(2)}, {}, optax.sgd(1.0), jax.random.key(0))])
     x = jnp.eye(2)[jnp.zeros(5, jnp.int32)]
     metrics = evaluator(apply, batch_size=4)(state, x, jnp.array([0, 0, 0, 1, 1]))

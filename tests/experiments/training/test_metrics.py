@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.training import MetricsLog
+from experiments.training import CheckpointError, MetricsLog
 
 
 def test_records_are_strict_json_one_a_line(tmp_path):
@@ -51,7 +51,7 @@ def test_a_second_run_does_not_write_into_the_first(tmp_path):
     path = tmp_path / "metrics.jsonl"
     with MetricsLog(path) as log:
         log.write({"epoch": 0})
-    with pytest.raises(FileExistsError, match="already holds records. Resume that run"):
+    with pytest.raises(FileExistsError, match=r"already holds records\. Resume that run"):
         MetricsLog(path)
     assert path.read_text() == '{"epoch": 0}\n'
 
@@ -62,7 +62,7 @@ def test_a_file_shorter_than_the_checkpoint_is_a_sentence(tmp_path, content):
     if content is not None:
         path.write_text(content)
     with pytest.raises(
-        ValueError, match="complete records, but the checkpoint was written after 2"
+        CheckpointError, match="complete records, but the checkpoint was written after 2"
     ):
         MetricsLog(path, records=2)
     if content is not None:

@@ -44,7 +44,7 @@ def test_wrong_seeds_are_sentences():
         stack_seeds([])
     with pytest.raises(ValueError, match="no seed at position 2: the tree holds 2"):
         take_seed(stack_seeds([one(0), one(1)]), 2)
-    with pytest.raises(ValueError, match="leaf 'b'.*Stack the seeds with stack_seeds"):
+    with pytest.raises(ValueError, match=r"leaf 'b'.*Stack the seeds with stack_seeds"):
         take_seed({"a": jnp.ones((2, 1)), "b": jnp.ones((3, 1))}, 0)
     with pytest.raises(ValueError, match="leaf 'a'"):
         take_seed({"a": jnp.ones(())}, 0)
