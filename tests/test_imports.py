@@ -141,7 +141,7 @@ def test_frameworks_are_imported_where_they_are_used():
 def test_importing_wormjax_loads_nothing_of_the_experiments():
     heavy = [
         *("sklearn", "scipy", "tensorflow_datasets", "tensorflow", "matplotlib", "rich", "tyro"),
-        *("orbax", "PIL", "equinox", "torch", "experiments"),
+        *("orbax", "PIL", "equinox", "keras", "torch", "experiments"),
     ]
     program = (
         "import sys, jax, optax\n"

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+import wormjax as wj
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -16,7 +18,7 @@ def blocks(language):
 
 
 def test_the_example_draws_a_ticket_as_written():
-    [example] = blocks("python")
+    example, _ = blocks("python")
     params = {
         "bn": {"scale": jnp.linspace(0.1, 1.0, 10), "bias": jnp.zeros(10)},
         "conv": {"kernel": jnp.ones((3, 10))},
@@ -43,6 +45,45 @@ def test_the_example_draws_a_ticket_as_written():
     assert bool((ticket["conv"]["kernel"] == names["params"]["conv"]["kernel"]).all())
 
 
+def test_the_second_example_shrinks_saves_and_loads_as_written(tmp_path, monkeypatch, capsys):
+    _, example = blocks("python")
+    params = {
+        "conv": {"kernel": jnp.ones((3, 10)) * jnp.arange(1.0, 11)[None]},
+        "bn": {"scale": jnp.linspace(0.1, 1.0, 10), "bias": jnp.zeros(10)},
+        "head": {"kernel": jnp.ones((10, 2))},
+    }
+    stats = {"mean": jnp.full(10, 0.5)}
+
+    def apply(params, stats, x):
+        x = (x @ params["conv"]["kernel"] - stats["mean"][None]) * params["bn"]["scale"][None]
+        return jax.nn.relu(x + params["bn"]["bias"][None]) @ params["head"]["kernel"], stats
+
+    masks = jax.tree.map(lambda _: jnp.array(True), params)
+    masks["bn"]["scale"] = masks["bn"]["bias"] = jnp.arange(10) % 2 == 0
+    tx = optax.sgd(0.1, momentum=0.9)
+    images = jnp.ones((4, 3))
+    names = {
+        "apply": apply,
+        "params": params,
+        "stats": stats,
+        "images": images,
+        "masks": masks,
+        "tx": tx,
+        "opt_state": tx.init(params),
+    }
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "README.md", "exec"), names)
+
+    told = capsys.readouterr().out
+    assert "bn/scale" in told
+    assert "exact" in told
+    want, _ = apply(wj.apply_masks(params, masks), stats, images)
+    ticket = names["ticket"]
+    assert ticket.params["conv"]["kernel"].shape == (3, 5)
+    for got in (names["logits"], ticket.apply(ticket.params, ticket.state, images)[0]):
+        assert jnp.allclose(got, want)
+
+
 def test_it_opens_with_two_commands_and_ci_finds_the_second():
     first, second = blocks("bash")
     assert "experiments.worm" in first
@@ -59,8 +100,6 @@ def test_every_picture_and_file_that_it_names_is_there():
 
 
 def test_every_public_name_that_it_uses_exists():
-    import wormjax as wj
-
     named = set(re.findall(r"\bwj\.(\w+)", README))
     assert {"worm", "detect", "top_masks"} <= named
     for name in named:

@@ -1,7 +1,7 @@
-"""wormjax: find lottery tickets in JAX models."""
+"""wormjax: find lottery tickets in JAX models and cash them in as smaller networks."""
 
 from wormjax import _policies as policies
-from wormjax import scores
+from wormjax import scores, structure
 from wormjax._early_bird import EarlyBird, EarlyBirdState, early_bird
 from wormjax._l1 import l1_penalty, l1_pull
 from wormjax._masks import Jaccard, apply_masks, count_kept, density, jaccard, mask_distance
@@ -13,14 +13,29 @@ from wormjax._selection import top_masks
 from wormjax._shift import extend_to_shift
 from wormjax._truncate import TruncateState, truncate
 from wormjax._worm import WormState, detect, seed_axes, worm
+from wormjax.structure import (
+    Groups,
+    Plan,
+    Ticket,
+    find_groups,
+    group_lasso,
+    group_lasso_penalty,
+    load_ticket,
+    plan,
+    save_ticket,
+    shrink,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "EarlyBird",
     "EarlyBirdState",
+    "Groups",
     "Jaccard",
     "PackedMask",
+    "Plan",
+    "Ticket",
     "TruncateState",
     "WormState",
     "apply_masks",
@@ -31,17 +46,25 @@ __all__ = [
     "early_bird",
     "early_bird_state",
     "extend_to_shift",
+    "find_groups",
+    "group_lasso",
+    "group_lasso_penalty",
     "jaccard",
     "l1_penalty",
     "l1_pull",
+    "load_ticket",
     "mask_distance",
     "masks_of",
     "pack",
+    "plan",
     "policies",
     "prunable",
     "random_like",
+    "save_ticket",
     "scores",
     "seed_axes",
+    "shrink",
+    "structure",
     "top_masks",
     "truncate",
     "unpack",

@@ -213,13 +213,7 @@ class Detection:
 
         checks = state.checks + 1
         full = checks >= self.window
-        counts = jnp.where(
-            full,
-            self._disagreements(planes),
-            jnp.array(state.sizes, jnp.int32).reshape(
-                (1,) * (state.disagreements.ndim - 1) + (-1,)
-            ),
-        )
+        counts = self._told(planes, state.sizes, full)
         degenerate = _all_equal(leaves)
         nonfinite = state.nonfinite | jnp.stack([~jnp.all(jnp.isfinite(x)) for x in leaves])
         settled = jnp.all(jnp.sum(counts, axis=-1) <= self._allowed(sum(state.sizes)), axis=-1)
@@ -239,9 +233,29 @@ class Detection:
             nonfinite=nonfinite,
         )
 
+    def on_fewer(self, state: EarlyBirdState, planes: PyTree[Array]) -> EarlyBirdState:
+        """Return the state in which the window's masks are restricted to the entries of ``planes``.
+
+        Args:
+          state: of this detection.
+          planes: its bit planes with some entries removed.
+        """
+        left = [p for p in jax.tree.leaves(planes) if p.ndim]
+        sizes = tuple(math.prod(p.shape[len(self._leading) :]) for p in left)
+        if not left:
+            return dataclasses.replace(state, planes=planes)
+        counts = self._told(left, sizes, state.checks >= self.window)
+        return dataclasses.replace(state, planes=planes, sizes=sizes, disagreements=counts)
+
     @property
     def _leading(self) -> tuple[int, ...]:
         return (len(self.ratios),) if self.stacked else ()
+
+    def _told(self, planes: Sequence[Array], sizes: Sequence[int], full: Array) -> Array:
+        """What the state says of the compared masks: all entries differ until the window is full."""
+        counts = self._disagreements(planes)
+        worst = jnp.array(sizes, jnp.int32).reshape((1,) * (counts.ndim - 1) + (-1,))
+        return jnp.where(full, counts, worst)
 
     def _masks(self, scores: PyTree, ratio: Fraction) -> PyTree:
         total = sum(x.size for x in ranked(scores))

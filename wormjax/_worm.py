@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from fractions import Fraction
-from typing import Any, Literal, no_type_check
+from typing import Any, Literal, Protocol, no_type_check, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +23,16 @@ from wormjax._selection import check_choice
 from wormjax._shift import extend_to_shift
 from wormjax._truncate import TruncateState, truncate_updates
 
-Scope = Literal["scale", "scored"]
+Scope = Literal["scale", "scored", "group"]
 Frozen = Literal["newest", "window"]
+
+
+@runtime_checkable
+class Extends(Protocol):
+    """Whatever knows which parameters live and die together, as `wormjax.find_groups` finds them; hashable."""
+
+    def extend(self, masks: PyTree[Bool[Array, "..."]]) -> PyTree[Bool[Array, "..."]]:
+        """Return the masks of every parameter slice of the units that ``masks`` prunes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +42,7 @@ class WormSettings:
     detection: Detection
     scope: Scope
     frozen: Frozen
+    groups: Extends | None
 
 
 @no_type_check  # JAX rebuilds it with specs, axes and None in place of arrays
@@ -72,6 +81,7 @@ def worm(
     *,
     policy: Policy | None = None,
     scope: Scope = "scale",
+    groups: Extends | None = None,
     frozen: Frozen = "newest",
     compare: Compare = "newest_vs_all",
     strict: bool = False,
@@ -111,7 +121,8 @@ def worm(
         the update. Under `optax.MultiSteps` optimizer updates are counted, not mini-batches.
       policy: one of `wormjax.policies`; replaces the default, which ``margin`` and ``factor`` describe.
       scope: ``"scale"`` truncates the scored leaves and the shift beside a scored scale; ``"scored"`` the
-        scored leaves only.
+        scored leaves only; ``"group"`` every parameter slice of the units that the mask prunes.
+      groups: for ``scope="group"``, what `wormjax.find_groups` found in the model.
       frozen: truncate what the ``"newest"`` mask prunes, or what every mask of the ``"window"`` does.
       compare: as in `wormjax.early_bird`.
       strict: as there.
@@ -154,7 +165,12 @@ def worm(
             "several ratios with wormjax.early_bird."
         )
     detection = Detection.of(score, prune_ratio, window, epsilon, compare, strict, mask_rule, cap)
-    check_choice("scope", scope, ("scale", "scored"))
+    check_choice("scope", scope, ("scale", "scored", "group"))
+    if (scope == "group") != (groups is not None):
+        raise ValueError(
+            f"scope='group' goes together with groups=, got scope={scope!r} and "
+            f"{'no groups' if groups is None else 'groups'}. Pass groups=wormjax.find_groups(apply, params, *inputs)."
+        )
     check_choice("frozen", frozen, ("newest", "window"))
     if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
         as_fraction("every", every)
@@ -163,7 +179,7 @@ def worm(
         )
     trigger = as_fraction("epsilon", epsilon) + as_fraction("margin", margin)
     chosen = worm_policy(trigger, factor) if policy is None else policy
-    settings = WormSettings(detection, scope, frozen)
+    settings = WormSettings(detection, scope, frozen, groups)
 
     def init(params: PyTree) -> WormState:
         detector = detection.init(params)
@@ -291,6 +307,8 @@ def seed_axes(opt_state: PyTree) -> PyTree:
 
 
 def _in_force(settings: WormSettings, params: PyTree, masks: PyTree[Bool[Array, "..."]]) -> PyTree:
+    if settings.groups is not None:
+        return settings.groups.extend(masks)
     if settings.scope == "scale":
         return extend_to_shift(params, masks)
     return jax.tree.map(lambda m: m if m.ndim else never_pruned(), masks)

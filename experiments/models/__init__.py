@@ -3,6 +3,7 @@
 from experiments.models._build import ModelConfig, abstract, build
 from experiments.models._mlp import MLP, MLPConfig
 from experiments.models._named import NAMED, named
+from experiments.models._narrowed import narrowed
 from experiments.models._resnet import ResNet, ResNetConfig
 from experiments.models._vgg import VGG, VGGConfig
 
@@ -18,4 +19,5 @@ __all__ = [
     "abstract",
     "build",
     "named",
+    "narrowed",
 ]

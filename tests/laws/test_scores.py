@@ -28,6 +28,10 @@ def loss(params, batch):  # its gradient with respect to w is mean(batch) = 0.5 
     return jnp.mean(batch) * sum(jnp.sum(x) for x in floats(params))
 
 
+def bowl(params, batch):  # its Hessian is diagonal, mean(batch) = 0.5 everywhere
+    return 0.5 * jnp.mean(batch) * sum(jnp.sum(x**2) for x in floats(params))
+
+
 def apply(params, x):  # homogeneous in x; its gradient with respect to |w| is 3 everywhere
     return jnp.sum(x, axis=-1) * sum(jnp.sum(w) for w in floats(params))
 
@@ -36,13 +40,20 @@ def everything(params):
     return jax.tree.map(lambda _: True, params)
 
 
-# name -> (score of params alone, factor c with score = c |w| in these toys, or None)
+KEY = jax.random.key(7)
+
+# name -> (score of params alone, what it is of |w| in these toys, or None)
 SCORES = {
-    "magnitude": (scores.magnitude, 1.0),
-    "norm_scale": (scores.norm_scale, 1.0),
-    "random": (partial(scores.random, key=jax.random.key(7)), None),
-    "snip": (partial(scores.snip, batch=BATCH, loss=loss), 0.5),
-    "synflow": (partial(scores.synflow, batch=BATCH, apply=apply), 3.0),
+    "magnitude": (scores.magnitude, lambda w: w),
+    "norm_scale": (scores.norm_scale, lambda w: w),
+    "random": (partial(scores.random, key=KEY), None),
+    "snip": (partial(scores.snip, batch=BATCH, loss=loss), lambda w: 0.5 * w),
+    "synflow": (partial(scores.synflow, batch=BATCH, apply=apply), lambda w: 3 * w),
+    "taylor": (partial(scores.taylor, batch=BATCH, loss=loss), lambda w: (0.5 * w) ** 2),
+    "diagonal_hessian": (
+        partial(scores.diagonal_hessian, batch=BATCH, key=KEY, loss=bowl, probes=2),
+        lambda w: 0.25 * w**2,
+    ),
 }
 
 
@@ -169,16 +180,16 @@ def test_structure_ranks_and_shapes(name, tree):
 @each_tree
 @each_score
 def test_the_value_on_a_linear_toy(name, tree):
-    score, factor = SCORES[name]
+    score, expected = SCORES[name]
     params = TREES[tree]()
     for p, s in zip(jax.tree.leaves(params), jax.tree.leaves(score(params)), strict=True):
         if s.ndim == 0:
             continue
         s = np.asarray(s.astype(jnp.float32))
-        if factor is None:
+        if expected is None:
             assert np.all((s > 0) & (s < 1))
         else:
-            np.testing.assert_allclose(s, factor * np.abs(np.asarray(p, np.float32)), rtol=1e-6)
+            np.testing.assert_allclose(s, expected(np.abs(np.asarray(p, np.float32))), rtol=1e-6)
 
 
 @each_tree

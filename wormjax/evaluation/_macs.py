@@ -72,11 +72,12 @@ def macs(
       >>> macs(jnp.matmul, x, w)
       120
     """
-    count = functools.partial(_of_equation, count_padding=count_padding)
+    count = functools.partial(of_equation, count_padding=count_padding)
     return total(jax.make_jaxpr(fn)(*args), count, while_trips=while_trips)
 
 
-def _of_equation(eqn: JaxprEqn, *, count_padding: bool) -> int | None:
+def of_equation(eqn: JaxprEqn, *, count_padding: bool = True) -> int | None:
+    """Count the multiply-accumulates of one equation; None where it is neither convolution nor dot."""
     name = eqn.primitive.name
     if name == "dot_general":
         return _of_dot(eqn)

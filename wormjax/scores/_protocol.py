@@ -143,6 +143,17 @@ def widened(x: Array) -> Float[Array, "..."]:
     return x if x.dtype.itemsize >= 4 else x.astype(jnp.float32)
 
 
+def scalar_loss(value: Any) -> Array:
+    """Return what a loss returned as an array; raise where it is not a scalar."""
+    value = jnp.asarray(value)
+    if value.ndim > 0:
+        raise ValueError(
+            f"The loss returned an array of shape {value.shape}. It must return a scalar, "
+            "for example the mean over the batch."
+        )
+    return value
+
+
 def check(scores: PyTree, params: PyTree) -> None:
     """Raise on the host if ``scores`` is not a valid score tree of ``params``.
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from wormjax._selection import check_scores
-from wormjax.scores._protocol import Rule, is_kernel, lay_out, sensitivity
+from wormjax.scores._protocol import Rule, is_kernel, lay_out, scalar_loss, sensitivity
 
 
 def snip(
@@ -61,13 +61,7 @@ def snip(
         return layout.scores({})
 
     def objective(weights: dict[int, Array]) -> Array:
-        value = jnp.asarray(loss(layout.params(weights), batch))
-        if value.ndim > 0:
-            raise ValueError(
-                f"The loss returned an array of shape {value.shape}. It must return a scalar, "
-                "for example the mean over the batch."
-            )
-        return value
+        return scalar_loss(loss(layout.params(weights), batch))
 
     weights = {leaf.index: jnp.asarray(leaf.value) for leaf in layout.ranked}
     gradients = jax.grad(objective)(weights)

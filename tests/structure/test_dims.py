@@ -1,0 +1,327 @@
+"""Symbolic axes against arrays of labels.
+
+The oracle writes down, for every axis that a random program makes, what it must be in terms of others (an outer
+product, a joining, an equal), and checks these relations between bool arrays in NumPy. Where a program has no
+products, the oracle is exact: a union-find over single entries.
+"""
+
+import math
+from itertools import accumulate, pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wormjax.structure._dims import Dim, Dims, Reason
+
+MIXED = Reason("they were mixed")
+HELD = Reason("it is held")
+LARGEST = 48
+
+
+class Program:
+    """Axes made by random operations, and the relations that must hold between their masks."""
+
+    def __init__(self) -> None:
+        self.dims = Dims()
+        self.axes: list[Dim] = []
+        self.relations: list[tuple[str, Dim, list[Dim]]] = []
+
+    def new(self, size: int) -> None:
+        self.axes.append(self.dims.new(size))
+
+    def join(self, kind: str, parts: list[Dim]) -> None:
+        if (math.prod if kind == "product" else sum)([p.size for p in parts]) <= LARGEST:
+            self.axes.append(getattr(self.dims, kind)(parts))
+            self.relations.append((kind, self.axes[-1], parts))
+
+    def unify(self, a: Dim, b: Dim) -> None:
+        self.dims.unify(a, b, MIXED)
+        self.relations.append(("concat", a, [b]))
+
+    def cut(self, dim: Dim, at: list[int]) -> None:
+        pieces = self.dims.cut(dim, at)
+        if pieces is not None:
+            assert [p.size for p in pieces] == np.diff([0, *at, dim.size]).tolist()
+            self.axes += pieces
+            self.relations.append(("concat", dim, pieces))
+
+    def factor(self, dim: Dim, sizes: list[int]) -> None:
+        parts = self.dims.factor(dim, sizes, MIXED)
+        assert [p.size for p in parts] == sizes
+        self.axes += parts
+        self.relations.append(("product", dim, parts))
+
+    def atoms(self) -> list[Dim]:
+        return list(dict.fromkeys(atom for axis in self.axes for atom in self.dims.atoms(axis)))
+
+    def free(self) -> list[Dim]:
+        return [atom for atom in self.atoms() if not self.dims.reasons(atom)]
+
+
+def _joined(kind: str, masks: list[np.ndarray]) -> np.ndarray:
+    if kind == "concat":
+        return np.concatenate(masks)
+    return np.array([all(entry) for entry in _entries(masks)])
+
+
+def _entries(masks: list[np.ndarray]) -> list[tuple[bool, ...]]:
+    grids = np.meshgrid(*masks, indexing="ij")
+    return list(zip(*(grid.ravel().tolist() for grid in grids), strict=True))
+
+
+def random_program(data: st.DataObject) -> Program:
+    """Run operations as they are drawn, for what can be done depends on the axes that there are."""
+    program = Program()
+
+    def number(low: int, high: int) -> int:
+        return data.draw(st.integers(low, high))
+
+    def any_of(axes: list[Dim]) -> Dim:
+        return axes[number(0, len(axes) - 1)]
+
+    for _ in range(number(2, 5)):
+        program.new((1, 2, 3, 4, 6, 8, 12)[number(0, 6)])
+    for _ in range(number(1, 14)):
+        one = any_of(program.axes)
+        match number(0, 15):
+            case 0 | 1:
+                program.join("product", [one, *(any_of(program.axes) for _ in range(number(0, 2)))])
+            case 2 | 3:
+                program.join("concat", [one, *(any_of(program.axes) for _ in range(number(0, 2)))])
+            case 4 | 5 | 6:
+                program.cut(one, sorted(number(0, one.size) for _ in range(number(1, 3))))
+            case 7 | 8 | 9 if one.size:
+                divisors = [k for k in range(1, one.size + 1) if one.size % k == 0]
+                first = divisors[number(0, len(divisors) - 1)]
+                program.factor(one, [first, one.size // first])
+            case 10:
+                program.dims.fix(one, HELD)
+            case _:
+                program.unify(one, any_of([axis for axis in program.axes if axis.size == one.size]))
+    return program
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data(), st.integers(0, 2**32 - 1))
+def test_masks_of_free_atoms_keep_every_relation(data: st.DataObject, seed: int) -> None:
+    program = random_program(data)
+    rng = np.random.default_rng(seed)
+    masks = {atom: rng.random(atom.size) < 0.7 for atom in program.free()}
+    kept = {axis: program.dims.kept(axis, masks) for axis in program.axes}
+    for kind, whole, parts in program.relations:
+        np.testing.assert_array_equal(
+            program.dims.kept(whole, masks), _joined(kind, [kept[p] for p in parts])
+        )
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_an_axis_with_a_reason_is_whole_and_so_are_its_atoms(data: st.DataObject) -> None:
+    program = random_program(data)
+    masks = {atom: np.zeros(atom.size, bool) for atom in program.free()}
+    for axis in program.axes:
+        if atoms := program.dims.atoms(axis):
+            held = all(map(program.dims.reasons, atoms))
+            assert bool(program.dims.reasons(axis)) == held
+            assert program.dims.kept(axis, masks).all() == held
+        assert set(map(str, program.dims.reasons(axis))) <= {str(MIXED), str(HELD)}
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_project_finds_every_place_of_every_unit(data: st.DataObject) -> None:
+    program = random_program(data)
+    atoms = program.atoms()
+    if not atoms:
+        return
+    atom = data.draw(st.sampled_from(atoms))
+    axis = data.draw(st.sampled_from(program.axes))
+    rows = program.dims.project(axis, atom, np.arange(axis.size))
+    assert rows.shape[0] == atom.size
+    for unit in range(atom.size):
+        gone = np.flatnonzero(~program.dims.kept(axis, {atom: np.arange(atom.size) != unit}))
+        assert set(rows[unit].tolist()) == set(gone.tolist())
+
+
+class Labels:
+    """A union-find over the single entries of all axes."""
+
+    def __init__(self) -> None:
+        self.parent: list[int] = []
+        self.axes: list[np.ndarray] = []
+
+    def new(self, size: int) -> np.ndarray:
+        labels = np.arange(len(self.parent), len(self.parent) + size)
+        self.parent += labels.tolist()
+        return labels
+
+    def find(self, label: int) -> int:
+        while self.parent[label] != label:
+            label = self.parent[label]
+        return label
+
+    def unify(self, a: np.ndarray, b: np.ndarray) -> None:
+        for x, y in zip(a.tolist(), b.tolist(), strict=True):
+            self.parent[self.find(x)] = self.find(y)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_without_products_units_are_exactly_the_classes_of_entries(data: st.DataObject) -> None:
+    # even sizes and even cuts leave no piece of one entry, which would never be a unit
+    program, labels = Program(), Labels()
+    even = st.integers(1, 6).map(lambda n: 2 * n)
+    for size in data.draw(st.lists(even, min_size=2, max_size=4)):
+        program.new(size)
+        labels.axes.append(labels.new(size))
+    for _ in range(data.draw(st.integers(1, 10))):
+        k = data.draw(st.integers(0, len(program.axes) - 1))
+        one = program.axes[k]
+        match data.draw(st.sampled_from(["concat", "unify", "cut"])):
+            case "concat" if one.size <= LARGEST // 2:
+                other = data.draw(st.sampled_from(range(len(program.axes))))
+                program.axes.append(program.dims.concat([one, program.axes[other]]))
+                labels.axes.append(np.concatenate([labels.axes[k], labels.axes[other]]))
+            case "unify":
+                equal = [i for i, axis in enumerate(program.axes) if axis.size == one.size]
+                other = data.draw(st.sampled_from(equal))
+                program.unify(one, program.axes[other])
+                labels.unify(labels.axes[k], labels.axes[other])
+            case "cut" if one.size > 2:
+                at = 2 * data.draw(st.integers(1, one.size // 2 - 1))
+                pieces = program.dims.cut(one, [at])
+                assert pieces is not None
+                program.axes += pieces
+                labels.axes += [labels.axes[k][:at], labels.axes[k][at:]]
+    found = set()
+    for atom in program.atoms():
+        assert not program.dims.reasons(atom)
+        for unit in range(atom.size):
+            masks = {atom: np.arange(atom.size) != unit}
+            gone = [
+                (axis, place)
+                for axis, dim in enumerate(program.axes)
+                for place in np.flatnonzero(~program.dims.kept(dim, masks)).tolist()
+            ]
+            found.add(frozenset(gone))
+    classes: dict[int, set[tuple[int, int]]] = {}
+    for axis, row in enumerate(labels.axes):
+        for place, label in enumerate(row.tolist()):
+            classes.setdefault(labels.find(label), set()).add((axis, place))
+    assert found == {frozenset(places) for places in classes.values()}
+
+
+def _ends(sizes: list[int]) -> set[int]:
+    return set(accumulate(sizes, lambda a, b: a * b))
+
+
+factors = st.lists(st.sampled_from([2, 3, 4]), min_size=1, max_size=4)
+
+
+@settings(max_examples=300, deadline=None)
+@given(factors, st.permutations(range(4)), st.lists(st.booleans(), min_size=3, max_size=3))
+def test_two_factorisations_have_the_atoms_of_their_common_refinement(
+    left: list[int], order: list[int], merged: list[bool]
+) -> None:
+    right = [left[k] for k in order if k < len(left)]
+    for k, merge in reversed(list(enumerate(merged))):
+        if merge and k + 1 < len(right):
+            right[k : k + 2] = [right[k] * right[k + 1]]
+    dims = Dims()
+    a, b = (dims.product([dims.new(n) for n in sizes]) for sizes in (left, right))
+    dims.unify(a, b, MIXED)
+    ends = [1, *sorted(_ends(left) | _ends(right))]
+    if all(high % low == 0 for low, high in pairwise(ends)):
+        assert [atom.size for atom in dims.atoms(a)] == [
+            high // low for low, high in pairwise(ends)
+        ]
+        assert dims.same(a, b)
+        assert not dims.reasons(a)
+    else:
+        assert all(map(dims.reasons, [*dims.atoms(a), *dims.atoms(b)]))
+
+
+def test_stacked_equal_pieces_are_one_axis() -> None:
+    dims = Dims()
+    a, b = dims.new(4), dims.new(4)
+    slow, fast = dims.factor(dims.concat([a, b]), [2, 4], MIXED)
+    assert dims.same(a, b)
+    assert dims.same(fast, a)
+    assert not dims.same(dims.concat([a, b]), dims.concat([a, b, a]))
+    assert dims.kept(slow, {}).all()
+    assert not dims.reasons(a)
+
+
+def test_a_concatenation_inside_a_factor_is_shared_by_all_its_copies() -> None:
+    dims = Dims()
+    pieces = [dims.new(n) for n in (2, 3, 1, 4)]
+    dims.factor(dims.concat(pieces), [2, 5], MIXED)
+    assert dims.find(pieces[0]).size == 2  # 2 + 3 over 1 + 4 is cut at 1 and at 2
+    assert [atom.size for atom in dims.atoms(pieces[1])] == [3]
+    mask = np.array([False, True, True])
+    assert dims.kept(pieces[3], {dims.find(pieces[1]): mask}).tolist() == [True, *mask]
+
+
+def test_pieces_that_do_not_fit_the_factors_stay_whole() -> None:
+    dims = Dims()
+    a, b = dims.new(3), dims.new(5)
+    dims.factor(dims.concat([a, b]), [4, 2], MIXED)
+    assert (
+        [str(r) for r in dims.reasons(a)]
+        == [str(r) for r in dims.reasons(b)]
+        == ["they were mixed"]
+    )
+
+
+def test_a_product_is_cut_between_whole_runs_only() -> None:
+    dims = Dims()
+    slow, fast = dims.new(6), dims.new(2)
+    product = dims.product([slow, fast])
+    assert dims.cut(product, [3]) is None
+    head, tail = dims.cut(product, [4]) or ()
+    assert [atom.size for atom in dims.atoms(head)] == [2, 2]
+    assert [atom.size for atom in dims.atoms(tail)] == [4, 2]
+    assert (
+        dims.same(product, dims.concat([head, tail])) is False
+    )  # equal entries, another structure
+    assert not dims.reasons(product)
+
+
+def test_a_structure_found_later_is_known_to_all_who_share_the_atom() -> None:
+    dims = Dims()
+    kernel, bias, activation = dims.new(8), dims.new(8), dims.new(8)
+    dims.unify(kernel, activation, MIXED)
+    dims.unify(bias, activation, MIXED)
+    heads, width = dims.factor(activation, [2, 4], MIXED)
+    mask = np.array([True, False, True, True])
+    for axis in (kernel, bias):
+        assert dims.kept(axis, {dims.find(width): mask}).tolist() == [*mask, *mask]
+    dims.fix(kernel, HELD)
+    assert [str(r) for r in dims.reasons(heads)] == ["it is held"]
+
+
+def test_axes_of_different_sizes_are_refused() -> None:
+    dims = Dims()
+    with pytest.raises(ValueError, match="axes of 3 and 4 entries cannot be the same axis"):
+        dims.unify(dims.new(3), dims.new(4), MIXED)
+
+
+def test_one_entry_is_never_a_unit() -> None:
+    dims = Dims()
+    one = dims.new(1)
+    dims.unify(one, dims.new(1), MIXED)
+    assert dims.atoms(one) == []
+    assert [atom.size for atom in dims.atoms(dims.concat([one, dims.new(3)]))] == [3]
+
+
+def test_a_reason_names_primitive_and_line() -> None:
+    reason = Reason("it is a spatial axis", "conv_general_dilated", "model.py:12")
+    assert str(reason) == "it is a spatial axis [conv_general_dilated at model.py:12]"
+    assert str(Reason("it is an axis of the model's input")) == "it is an axis of the model's input"
+    dims = Dims()
+    atom = dims.new(3)
+    for _ in range(2):
+        dims.fix(atom, reason)
+    assert dims.reasons(atom) == [reason]

@@ -1,0 +1,147 @@
+"""Cutting a network to its plan: parameters, state, copies, and a function for what is left."""
+
+import numpy as np
+from jaxtyping import PyTree
+
+from wormjax.structure._captured import captured_by
+from wormjax.structure._folding import fold
+from wormjax.structure._manifest import Manifest
+from wormjax.structure._opt_state_slicing import Optimizer, cut_opt_state
+from wormjax.structure._planned import Plan
+from wormjax.structure._slicing import Cut, cut_tree, cuts_of
+from wormjax.structure._small_apply import Indices, SmallApply
+from wormjax.structure._ticket import Ticket
+from wormjax.structure._verify import verify_ticket
+
+
+def shrink(
+    plan: Plan,
+    params: PyTree,
+    state: PyTree | None = None,
+    opt_state: PyTree | None = None,
+    tx: Optimizer | None = None,
+    like_params: tuple[PyTree, ...] = (),
+    verify: bool = False,
+) -> Ticket:
+    """Remove the planned slices from the arrays.
+
+    Args:
+      plan: from `plan`.
+      params: the parameters; they need not be masked before. Where the plan was made from masks that leave a
+        constant behind (a scale masked, its shift not), it is carried into the biases and running means behind,
+        as ``plan.explain()`` says.
+      state: the state, where the groups were found with one.
+      opt_state: the state of ``tx``, to go on training with; ``"reset"`` for a fresh one.
+      tx: the optimizer, where ``opt_state`` is given.
+      like_params: trees with the parameters' structure and shapes (averages of them), cut alike.
+      verify: compare with the masked network on fixed inputs of the example's shapes, and, where nothing is
+        lost, with the network that the plan's masks gave.
+
+    Returns:
+      A `Ticket`.
+
+    Raises:
+      ValueError: a tree does not fit the groups; an optimizer state cannot be cut (the message names it and
+        the leaf); with ``verify``, the outputs differ.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> from wormjax import scores
+      >>> from wormjax.structure import find_groups, plan, shrink
+      >>> params = {"a": jnp.array([[1.0, 3.0, 2.0]]), "b": jnp.ones((3, 1))}
+      >>> def apply(params, x):
+      ...     return jnp.tanh(x @ params["a"]) @ params["b"]
+      >>> tx = optax.adam(0.1)
+      >>> groups = find_groups(apply, params, jnp.ones((4, 1)))
+      >>> keep_two = plan(groups, scores.magnitude(params), keep="0.66")
+      >>> ticket = shrink(keep_two, params, opt_state=tx.init(params), tx=tx)
+      >>> print(ticket.params["a"], ticket.opt_state[0].mu["a"].shape)
+      [[3. 2.]] (1, 2)
+
+    Note:
+      Where the removed entries were zero and had zero gradients, the next step on the small network is the
+      masked network's, for every optimizer of optax but those that look at sizes: Adafactor clips and scales
+      by means over all entries, Muon scales by a matrix's shape, noisy SGD draws by shape.
+    """
+    groups, traced = plan.groups, plan.groups.traced
+    if (state is None) != (groups.state_shapes is None):
+        raise ValueError(
+            "The groups were found "
+            + (
+                "without a state; pass none."
+                if groups.state_shapes is None
+                else "with a state; pass it to shrink."
+            )
+        )
+    given = params, state
+    params, state = _carried(plan, params, state)
+    cuts = cuts_of(groups.shapes, traced.params, traced, plan.atoms)
+    small = cut_tree(params, cuts, "params")
+    small_state = None
+    if state is not None:
+        of_state = cuts_of(groups.state_shapes, traced.state, traced, plan.atoms)
+        small_state = cut_tree(state, of_state, "state")
+    apply = SmallApply(
+        groups.apply,
+        groups.shapes,
+        groups.state_shapes,
+        plan.indices,
+        inputs=groups.inputs,
+        captured=captured_by(traced.closed),
+    )
+    ticket = Ticket(
+        params=small,
+        state=small_state,
+        opt_state=_opt_state(opt_state, tx, small, cuts),
+        like_params=tuple(cut_tree(tree, cuts, "like_params") for tree in like_params),
+        apply=apply,
+        manifest=_manifest(apply),
+    )
+    if verify:
+        verify_ticket(plan, *given, (params, state), ticket)
+    return ticket
+
+
+def _carried(plan: Plan, params: PyTree, state: PyTree | None) -> tuple[PyTree, PyTree | None]:
+    """Carry the constants of removed units into what follows, where the plan says that this is exact."""
+    if not any(verdict.kind == "folded" for verdict in plan.losses.values()):
+        return params, state
+    return fold(plan.groups, plan.atoms, plan.given, params, state)
+
+
+def _opt_state(
+    opt_state: PyTree | None,
+    tx: Optimizer | None,
+    small: PyTree,
+    cuts: PyTree[Cut],
+) -> PyTree | None:
+    if opt_state is None and tx is None:
+        return None
+    if opt_state is None or tx is None:
+        raise ValueError(
+            "shrink takes opt_state= together with the tx= that made it; opt_state='reset' starts afresh."
+        )
+    if isinstance(opt_state, str):
+        if opt_state != "reset":
+            raise ValueError(f"opt_state is a state of tx or the word 'reset', got {opt_state!r}.")
+        return tx.init(small)
+    return cut_opt_state(opt_state, tx, small, cuts)
+
+
+def _manifest(apply: SmallApply) -> Manifest:
+    """Describe a ticket in the coordinates of the network that was there before any shrinking."""
+    indices, original = apply.indices, apply.original
+    while isinstance(original, SmallApply):
+        indices = _composed(original.indices, indices)
+        original = original.original
+    return Manifest.of(apply.first.shapes, indices, apply.first.captured)
+
+
+def _composed(first: Indices, second: Indices) -> dict[str, dict[int, np.ndarray]]:
+    """Indices kept by one shrinking and then by another, in the coordinates of the first."""
+    out = {name: dict(by_axis) for name, by_axis in first.items()}
+    for name, by_axis in second.items():
+        for axis, kept in by_axis.items():
+            before = out.setdefault(name, {})
+            before[axis] = before[axis][kept] if axis in before else kept
+    return out
