@@ -19,7 +19,8 @@ import optax
 from jaxtyping import Array
 
 import wormjax as wj
-from benchmarks._report import Report, Row, parser
+from benchmarks._report import Report, parser
+from benchmarks._rows import Row
 
 FACTOR, RATE, PAIRS = 3e-3, 1e-3, 8
 OPTIMIZERS = {
@@ -34,7 +35,7 @@ OPTIMIZERS = {
 
 def main(argv: Sequence[str] | None = None) -> list[Row]:
     """Measure, print and return the rows."""
-    flags = parser(__doc__, rounds=1, seconds=0.0)
+    flags = parser(__doc__)
     flags.add_argument("--warmup", type=int, default=500, help="dense updates before (%(default)s)")
     flags.add_argument("--steps", type=int, default=20_000, help="truncated updates (%(default)s)")
     args = flags.parse_args(argv)

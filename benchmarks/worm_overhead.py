@@ -13,18 +13,18 @@ machine could have decided the verdict.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import optax
 
 import wormjax as wj
-from benchmarks._network import Problem, add_flags, problem
-from benchmarks._report import Report, Row, parser
-from benchmarks._timing import compiled, interleave
-from experiments.training import TrainState, make_step
+from benchmarks._network import RECIPE, STEPS_PER_EPOCH, add_flags, cost_rows, problem
+from benchmarks._report import Report, parser
+from benchmarks._rows import Row
+from benchmarks._timing import interleave
+from experiments.training import TrainState
 
 EVERY = 10**9  # detects at update 0 only
 
@@ -36,9 +36,10 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
     args = flags.parse_args(argv)
     report, given = Report("benchmarks.worm_overhead", argv), problem(args)
 
-    plain = Stepper(given, given.recipe)
-    driven = Stepper(given, optax.chain(wj.worm(wj.scores.norm_scale), given.recipe))
-    gated = Stepper(given, optax.chain(wj.worm(wj.scores.norm_scale, every=EVERY), given.recipe))
+    recipe = RECIPE.optimizer(STEPS_PER_EPOCH)
+    plain = given.stepper(recipe)
+    driven = given.stepper(optax.chain(wj.worm(wj.scores.norm_scale), recipe))
+    gated = given.stepper(optax.chain(wj.worm(wj.scores.norm_scale, every=EVERY), recipe))
     gated()  # update 0 detects
 
     times = interleave(
@@ -48,58 +49,41 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
         Row.timed("step with worm / without", times, "driven", "plain", target=1.01),
         Row.timed("step with worm(every=n) / without", times, "gated", "plain", target=1.01),
     )
-    for name, stepper in (("worm", driven), ("worm(every=n)", gated)):
-        for key in ("flops", "bytes accessed"):
-            costs = stepper.costs.get(key, 0.0), plain.costs.get(key, 0.0)
-            if min(costs) > 0:  # a backend may not count
-                report.add(Row.counted(f"{key} with {name} / without", *costs, target=1.01))
+    report.add(*cost_rows("with worm / without", driven, plain, target=1.01))
+    report.add(*cost_rows("with worm(every=n) / without", gated, plain, target=1.01))
+    report.note("compile a step without worm", plain.compile_seconds)
+    report.note("compile a step with worm", driven.compile_seconds)
+    report.note("compile a step with worm(every=n)", gated.compile_seconds)
 
     def detect():
         return wj.detect(driven.state.params, driven.state.opt_state)
 
-    report.note("compile a step without worm", plain.compile_seconds)
-    report.note("compile a step with worm", driven.compile_seconds)
-    report.note("compile a step with worm(every=n)", gated.compile_seconds)
+    def detecting():
+        gated.state = _rewound(gated.state)
+        return gated()
+
     detect()  # compiles
     few, budget = max(args.rounds // 6, 2), args.seconds / 3
     times = interleave({"detect": detect, "plain": plain}, rounds=few, budget=budget)
     report.add(Row.timed("wj.detect / step", times, "detect", "plain", target=1.0))
-    times = interleave({"detecting": gated.detecting, "plain": plain}, rounds=few, budget=budget)
+    times = interleave({"detecting": detecting, "plain": plain}, rounds=few, budget=budget)
     report.add(Row.timed("step that detects / without", times, "detecting", "plain", target=2.0))
     return report.finish(args.json)
 
 
-class Stepper:
-    """A compiled, donated step that carries its own state from call to call."""
+def _rewound(state: TrainState) -> TrainState:
+    """Set the counter of ``worm(every=n)`` back to a detection."""
 
-    def __init__(self, given: Problem, tx: optax.GradientTransformation):
-        self.state: TrainState = given.state(tx)
-        self._batch = (given.images, given.labels)
-        step: Callable[..., Any] = make_step(given.view.apply, tx)
-        self._step, self.compile_seconds = compiled(step, self.state, *self._batch, donate=(0,))
+    def is_worm(node):
+        return isinstance(node, wj.WormState)
 
-    @property
-    def costs(self) -> dict[str, float]:
-        """What the compiler counts: floating-point operations, bytes."""
-        return self._step.cost_analysis() or {}
-
-    def __call__(self) -> TrainState:
-        """Take one step."""
-        self.state, _ = self._step(self.state, *self._batch)
-        return self.state
-
-    def detecting(self) -> TrainState:
-        """Take one step with the counter of ``worm(every=n)`` set back to a detection."""
-
-        def rewind(node):
-            known = isinstance(node, wj.WormState)
-            return dataclasses.replace(node, count=jnp.zeros_like(node.count)) if known else node
-
-        opt_state = jax.tree.map(
-            rewind, self.state.opt_state, is_leaf=lambda node: isinstance(node, wj.WormState)
+    def rewind(node):
+        return (
+            dataclasses.replace(node, count=jnp.zeros_like(node.count)) if is_worm(node) else node
         )
-        self.state = dataclasses.replace(self.state, opt_state=opt_state)
-        return self()
+
+    opt_state = jax.tree.map(rewind, state.opt_state, is_leaf=is_worm)
+    return dataclasses.replace(state, opt_state=opt_state)
 
 
 if __name__ == "__main__":

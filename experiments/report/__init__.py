@@ -2,7 +2,7 @@
 
 from experiments.report._comparison import Metric, comparison, comparison_records
 from experiments.report._distance_plots import DistanceTrace, HeatMap, distance_lines, heat_maps
-from experiments.report._html import Callout, Code, Facts, Picture, Section, html_report
+from experiments.report._html import Callout, Code, Facts, Markup, Picture, Section, html_report
 from experiments.report._stats import Censored, Paired, Summary, Value, paired, summary
 from experiments.report._style import ArmStyle, arm_styles, figure_svg, save_figure
 from experiments.report._tables import Column, Table
@@ -18,6 +18,7 @@ __all__ = [
     "DistanceTrace",
     "Facts",
     "HeatMap",
+    "Markup",
     "Metric",
     "Paired",
     "Picture",

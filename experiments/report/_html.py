@@ -67,13 +67,20 @@ class Code:
 
 
 @dataclasses.dataclass(frozen=True)
+class Markup:
+    """HTML that stands in the report as it is, such as a table that the library has made."""
+
+    html: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Callout:
     """A sentence that must not be overlooked, such as an arm that failed."""
 
     text: str
 
 
-Block = str | Table | Picture | Facts | Code | Callout  # a string is a paragraph
+Block = str | Table | Picture | Facts | Code | Callout | Markup  # a string is a paragraph
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +100,8 @@ def html_report(title: str, sections: Sequence[Section], *, subtitle: str = "") 
       subtitle: one line under the title.
 
     Returns:
-      HTML text. All text is escaped, styles and pictures (SVG, as ``data:`` addresses) are inside.
+      HTML text. All text is escaped but that of ``Markup``, styles and pictures (SVG, as ``data:``
+      addresses) are inside.
 
     Raises:
       TypeError: a block is of no known kind; the message names the section.
@@ -134,9 +142,11 @@ def _block(block: Block, section: str) -> str:
             return f"<pre>{escape(block.text)}</pre>\n"
         case Callout():
             return f'<p class="callout">{escape(block.text)}</p>\n'
+        case Markup():
+            return block.html + "\n"
     raise TypeError(
         f"the section {section!r} holds a {type(block).__name__}; a block is a string, Table, "
-        "Picture, Facts, Code or Callout."
+        "Picture, Facts, Code, Callout or Markup."
     )
 
 

@@ -1,5 +1,6 @@
 """Training: one pure step, two drivers, recipes, evaluation, checkpoints and records."""
 
+from experiments.training._ahead import Program as Program
 from experiments.training._checkpoints import Checkpoints as Checkpoints
 from experiments.training._drivers import EpochRunner as EpochRunner
 from experiments.training._drivers import epoch_runner as epoch_runner
@@ -33,6 +34,7 @@ __all__ = [
     "MetricsLog",
     "Mode",
     "PerSeed",
+    "Program",
     "Recipe",
     "Step",
     "TrainState",

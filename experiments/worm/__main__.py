@@ -14,18 +14,21 @@ from experiments.worm._measures import History, measure, read_records
 from experiments.worm._page import results_table, write_page
 from experiments.worm._search import compile_seconds
 from experiments.worm._setup import Setup
+from experiments.worm._speed import SpeedTest
+from experiments.worm._speed_table import speed_summary, speed_table
 from experiments.worm._unit import Unit
 
 PROG = "python -m experiments.worm"
 
 DESCRIPTION = """Search for Early-Bird tickets with and without WORM gradient truncation, draw, prune, and
-retrain under the ticket's masks; compare epochs to the ticket, cost and accuracy, paired by seed.
+retrain under the ticket's masks; compare epochs to the ticket, cost and accuracy, paired by seed. One
+ticket of each arm is shrunk to a really smaller network and timed.
 
 It writes config.json, metrics.jsonl, summary.json, report.html, figures/ and checkpoints/ to --out, and
 continues an interrupted run with --resume."""
 
 ABOUT = {
-    "digits": "scikit-learn's 8x8 digits, a four-layer VGG; one to two minutes on two cores (the default)",
+    "digits": "scikit-learn's 8x8 digits, a four-layer VGG; about two minutes on two cores (the default)",
     "fashion_mnist": "28x28 grey images, a five-layer VGG; needs TFDS_DATA_DIR",
     "cifar10": "ResNet-20 by the Early-Bird recipe, 160 epochs; needs TFDS_DATA_DIR and an accelerator",
 }
@@ -42,23 +45,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (FolderError, FileNotFoundError, ImportError, ValueError) as error:
         fail(PROG, str(error))
     try:
+        speed = SpeedTest(setup) if config.speed_rounds else None
         with Progress(phases=_phases(setup, config.arms)) as progress:
             for note in folder.notes:
                 progress.note(note)
-            failures = _run_arms(setup, folder, progress)
+            failures = _run_arms(setup, folder, progress, speed)
     except (FolderError, CheckpointError) as error:
         fail(PROG, str(error))
     except KeyboardInterrupt:
         sys.stderr.write(f"{PROG}: interrupted; the same command with --resume goes on.\n")
         return 130
-    return _report(setup, folder, failures, time.perf_counter() - begin)
+    spent = compile_seconds() + (speed.compile_seconds if speed else 0.0)
+    return _report(setup, folder, failures, time.perf_counter() - begin, spent)
 
 
-def _run_arms(setup: Setup, folder: RunFolder, progress: Progress) -> dict[str, str]:
+def _run_arms(
+    setup: Setup, folder: RunFolder, progress: Progress, speed: SpeedTest | None
+) -> dict[str, str]:
     """Run every arm and cohort that is not over yet; return why arms failed."""
     records = read_records(folder.metrics)
     failures = {r["arm"]: r["why"] for r in records if r["kind"] == "failure"}
-    ended = {(r["arm"], r["seed"]) for r in records if r["kind"] != "epoch"}
+    ended = {(r["arm"], r["seed"]) for r in records if r["kind"] in ("result", "failure")}
     units = [(arm, seeds) for arm in setup.config.arms for seeds in setup.cohorts]
     over = {(arm, s) for arm, seeds in units if {(arm, s) for s in seeds} <= ended for s in seeds}
     kept = max((n for n, r in enumerate(records, 1) if (r["arm"], r["seed"]) in over), default=0)
@@ -73,7 +80,7 @@ def _run_arms(setup: Setup, folder: RunFolder, progress: Progress) -> dict[str, 
                 # what the checkpoint of the unit that was running does not know of is computed again
                 log = MetricsLog(folder.metrics, kept if position is None else position)
             try:
-                unit.run(log, start)
+                unit.run(log, start, None if _is_timed(folder, arm) else speed)
             except (ValueError, FloatingPointError) as error:
                 failures[arm] = str(error)
                 for seed in seeds:
@@ -85,11 +92,20 @@ def _run_arms(setup: Setup, folder: RunFolder, progress: Progress) -> dict[str, 
     return failures
 
 
+def _is_timed(folder: RunFolder, arm: Arm) -> bool:
+    """Whether one of the arm's tickets was timed, by this start or one before."""
+    return History(read_records(folder.metrics)).speed(arm) is not None
+
+
 def _phases(setup: Setup, arms: Sequence[Arm]) -> int:
-    return len(setup.cohorts) * sum(1 if arm == "dense" else 2 for arm in arms)
+    searching = sum(1 for arm in arms if arm != "dense")
+    timed = searching if setup.config.speed_rounds else 0
+    return len(setup.cohorts) * (len(arms) + searching) + timed
 
 
-def _report(setup: Setup, folder: RunFolder, failures: dict[str, str], seconds: float) -> int:
+def _report(
+    setup: Setup, folder: RunFolder, failures: dict[str, str], seconds: float, compiling: float
+) -> int:
     config = setup.config
     seeds = config.seed_numbers
     history = History(read_records(folder.metrics))
@@ -100,7 +116,7 @@ def _report(setup: Setup, folder: RunFolder, failures: dict[str, str], seconds: 
     }
     timing = {
         "wall seconds of this start": round(seconds, 1),
-        "of these compiling": round(setup.compile_seconds + compile_seconds(), 1),
+        "of these compiling": round(setup.compile_seconds + compiling, 1),
         "images": setup.splits,
         "parameters": setup.parameters,
         "multiply-accumulates an image": setup.macs,
@@ -111,17 +127,22 @@ def _report(setup: Setup, folder: RunFolder, failures: dict[str, str], seconds: 
             sys.stderr.write(f"{PROG}: arm {arm} failed: {why}\n")
         return 1
     table = results_table(measured, config, history)
+    speeds = [record for arm in measured if (record := history.speed(arm))]
     folder.write_summary(
         {
             "reference": "standard",
             "arms": comparison_records(measured, "standard"),
+            "speed": speed_summary(speeds),
             "failures": failures,
             "seeds": seeds,
             "timing": timing,
         }
     )
     write_page(folder, setup, history, measured, failures, timing)
-    sys.stdout.write(f"\n{table.text()}\n\nReport: {folder.report}\n")
+    sys.stdout.write(f"\n{table.text()}\n")
+    if speeds:
+        sys.stdout.write(f"\n{speed_table(speeds, config).text()}\n")
+    sys.stdout.write(f"\nReport: {folder.report}\n")
     for arm, why in failures.items():
         sys.stderr.write(f"{PROG}: arm {arm} failed: {why}\n")
     return 1 if failures else 0

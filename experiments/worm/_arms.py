@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import optax
+from jaxtyping import PyTree
 
 import wormjax as wj
 from experiments.worm._config import Arm, WormConfig
@@ -56,6 +57,12 @@ def search_optimizer(
     )
     rest = retrain_optimizer(config, steps)
     return optax.chain(rest, worm) if rules.last else optax.chain(worm, rest)
+
+
+def carried_state(rules: ArmRules, opt_state: PyTree) -> PyTree:
+    """Return what `retrain_optimizer` goes on with of the state of `search_optimizer`."""
+    before, after = opt_state
+    return before if rules.last else after
 
 
 def retrain_optimizer(config: WormConfig, steps: int) -> optax.GradientTransformationExtraArgs:

@@ -22,7 +22,7 @@ ARMS: tuple[Arm, ...] = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WormConfig(RunConfig):
-    """Early-Bird and WORM tickets against dense training: search, draw, prune, retrain masked."""
+    """Early-Bird and WORM tickets against dense training: search, draw, prune, retrain."""
 
     arms: tuple[Arm, ...] = ARMS
     """Which arms to run. dense: no pruning. standard: Early-Bird. gradclip: a constant factor.
@@ -104,6 +104,18 @@ class WormConfig(RunConfig):
     target: float = 0.9
     """Validation accuracy that retraining is timed to restore."""
 
+    retrain: Literal["masked", "shrunk"] = "masked"
+    """Retrain the full network with the pruned channels masked, or the network without them, which
+    compiles anew for every ticket and trains seed by seed. Both give the same, but for rounding."""
+
+    shrunk_optimizer: Literal["reset", "carried"] = "reset"
+    """With --retrain shrunk: a fresh optimizer, as masked retraining has it, or the search's
+    momentum cut like the weights."""
+
+    speed_rounds: int = 30
+    """How often to time one ticket of each arm as dense, masked, shrunk and natively narrow network,
+    after its search; 0 leaves that out."""
+
     driver: Literal["auto", "loop", "scan"] = "auto"
     """How an epoch runs: a dispatched loop (CPU), one scan with seeds by vmap (accelerators)."""
 
@@ -143,6 +155,15 @@ class WormConfig(RunConfig):
                 f"search_cap is {self.search_cap}; a window of {self.window} masks fills after "
                 f"{self.window - 1} epochs, and epochs ({self.epochs}) must be longer than the "
                 "search. Change one of the three."
+            )
+        if self.retrain == "masked" and self.shrunk_optimizer == "carried":
+            raise ValueError(
+                "shrunk_optimizer is 'carried' and retrain 'masked'. A masked retraining begins with a fresh "
+                "optimizer; pass --retrain shrunk to carry the search's."
+            )
+        if self.speed_rounds < 0:
+            raise ValueError(
+                f"speed_rounds is {self.speed_rounds}. Give a number of rounds, 0 for no timing."
             )
         if not 0 < self.target <= 1:
             raise ValueError(f"target is {self.target}. Give an accuracy in (0, 1].")

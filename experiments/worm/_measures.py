@@ -75,10 +75,13 @@ class History:
     def __init__(self, records: Sequence[Record]):
         self._epochs: dict[tuple[str, int, str], list[Record]] = {}
         self._results: dict[tuple[str, int], Record] = {}
+        self._speeds: dict[str, Record] = {}
         for record in records:
             key = (record["arm"], record["seed"])
             if record["kind"] == "result":
                 self._results[key] = record
+            elif record["kind"] == "speed":
+                self._speeds[record["arm"]] = record
             elif record["kind"] == "epoch":
                 self._epochs.setdefault((*key, record["phase"]), []).append(record)
 
@@ -93,6 +96,10 @@ class History:
     def result(self, arm: str, seed: int) -> Record | None:
         """The result, or None where the arm did not finish."""
         return self._results.get((arm, seed))
+
+    def speed(self, arm: str) -> Record | None:
+        """What one of the arm's tickets costs by the clock, or why that is not known; None before."""
+        return self._speeds.get(arm)
 
     def finished(self, arm: str, seeds: Sequence[int]) -> bool:
         """Whether every seed of the arm has its result."""
@@ -175,12 +182,18 @@ def distances(masks: Sequence[str], size: int) -> np.ndarray:
 def flops_curve(
     history: History, arm: str, seed: int, epoch_flops: int
 ) -> tuple[list[float], list[float]]:
-    """Return cumulative training FLOPs and validation accuracy of a seed, search and retraining."""
-    records = history.searched(arm, seed) + history.retrained(arm, seed)
-    return (
-        [float(r["epoch"] * epoch_flops) for r in records],
-        [r["validation_accuracy"] for r in records],
-    )
+    """Return cumulative training FLOPs and validation accuracy of a seed, search and retraining.
+
+    An epoch of a shrunk network costs the share of its multiply-accumulates.
+    """
+    searched, retrained = history.searched(arm, seed), history.retrained(arm, seed)
+    share = (history.result(arm, seed) or {}).get("retrain_share", 1.0)
+    spent = [float(r["epoch"] * epoch_flops) for r in searched]
+    spent += [
+        (drawn["epoch"] + share * (r["epoch"] - drawn["epoch"])) * epoch_flops
+        for drawn, r in ((retrained[0], r) for r in retrained)
+    ]
+    return spent, [r["validation_accuracy"] for r in searched + retrained]
 
 
 def distance_rows(

@@ -1,4 +1,4 @@
-"""The report of the main job: one table, four pictures, the settings."""
+"""The report of the main job: what came out, four pictures, what it costs, the settings."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,13 +29,24 @@ from experiments.report import (
 from experiments.worm._config import WormConfig
 from experiments.worm._measures import METRICS, History, distance_rows, distances, flops_curve
 from experiments.worm._setup import Setup
+from experiments.worm._speed_table import speed_section
 
 MAPPED = ("dense", "standard", "worm")  # the arms whose heat maps are drawn
 
-READING = """An arm searches until its ticket emerges, prunes the channels that the ticket does not keep, and
+READING = {
+    "masked": """An arm searches until its ticket emerges, prunes the channels that the ticket does not keep, and
 retrains the rest under the ticket's masks up to the epoch at which dense training ends. Masked channels are
-exactly zero and still computed: this run measures what tickets do to accuracy, not a smaller network's speed.
-Tickets, targets and stopping are decided on training weights and validation data; test accuracy is only read."""
+exactly zero and still computed. Tickets, targets and stopping are decided on training weights and validation data;
+test accuracy is only read.""",
+    "shrunk": """An arm searches until its ticket emerges, removes the channels that the ticket does not keep, and
+retrains the smaller network up to the epoch at which dense training ends. Tickets, targets and stopping are decided on
+training weights and validation data; test accuracy is only read.""",
+}
+
+COST = {
+    "masked": "Training is masked, so that retraining costs what dense training costs.",
+    "shrunk": "An epoch of a shrunk network costs its share of the multiply-accumulates.",
+}
 
 
 def results_table(
@@ -148,12 +159,16 @@ def write_page(
         for name, figure in pictures.items():
             save_figure(figure, folder.figures / f"{name}.png")
 
+    speeds = [record for arm in arms if (record := history.speed(arm))]
     provenance = folder.provenance()
     problems = [Callout(f"Arm {arm} failed: {why}") for arm, why in failures.items()]
     page = html_report(
         "Early-Bird and WORM tickets",
         [
-            Section("Result", [READING, *problems, results_table(measured, config, history)]),
+            Section(
+                "Result",
+                [READING[config.retrain], *problems, results_table(measured, config, history)],
+            ),
             Section(
                 "When the mask stops moving",
                 [
@@ -178,12 +193,13 @@ def write_page(
                 [
                     Picture(
                         pictures["accuracy"],
-                        "Training is masked, so that retraining costs what dense training costs. A mean "
-                        "is broken where some seeds are pruned and others not yet.",
+                        f"{COST[config.retrain]} A mean is broken where some seeds are pruned and "
+                        "others not yet.",
                     ),
                     Facts("Time and cost", timing),
                 ],
             ),
+            *([speed_section(setup, history, speeds)] if speeds else []),
             Section(
                 "How it was made",
                 [

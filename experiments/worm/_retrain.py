@@ -1,4 +1,4 @@
-"""Retraining of a pruned network under its masks, on the schedule's remaining epochs."""
+"""Retraining of a pruned network, masked or shrunk, on the schedule's remaining epochs."""
 
 import math
 import time
@@ -11,33 +11,39 @@ import numpy as np
 from jaxtyping import PyTree
 
 import wormjax as wj
-from experiments.training import PerSeed, TrainState, mean_loss, take_seed
+from experiments.training import PerSeed, TrainState, mean_loss, stack_seeds, take_seed
 from experiments.worm._digest import digest
+from experiments.worm._network import Network
 from experiments.worm._search import Search, Ticket
 from experiments.worm._setup import Setup
+from experiments.worm._shrunk import Shrunk
 
 
 class Retrain(NamedTuple):
     """Where a retraining stands, and the search that it began with.
 
     Attributes:
-      state: the training state; pruned entries are zero in it.
-      masks: the tickets' masks.
+      network: what trains.
+      state: the training state; pruned entries are zero in it, or have gone.
+      masks: the tickets' masks, or what is left of them in a shrunk network, None for nothing.
       emerged_at: for each seed the epoch of its ticket; None for one that has none and runs idle beside
         the others.
       search_seconds: what the search took.
       seconds: training time, without compilation and evaluation.
       losses: for each seed the mean training loss of the last epoch, NaN before the first.
       weights: for each seed the digest of its weights when its training ended, None before.
+      share: what a step costs in multiply-accumulates, as a share of the full network's.
     """
 
+    network: Network
     state: TrainState
-    masks: PyTree
+    masks: PyTree | None
     emerged_at: tuple[int | None, ...]
     search_seconds: float
     seconds: float
     losses: tuple[float, ...]
     weights: tuple[str | None, ...]
+    share: float = 1.0
 
 
 @PerSeed
@@ -66,6 +72,7 @@ def begin_retrain(setup: Setup, found: Search, seeds: Sequence[int]) -> Retrain:
     epochs = [setup.config.epochs + 1 if e is None else e for e in emerged_at]
     params, stats = _prune(ticket)
     return Retrain(
+        setup.full,
         setup.start_retrain(params, stats, seeds, epochs),
         ticket.masks,
         emerged_at,
@@ -79,6 +86,32 @@ def begin_retrain(setup: Setup, found: Search, seeds: Sequence[int]) -> Retrain:
     )
 
 
+def begin_shrunk(setup: Setup, found: Search, seeds: Sequence[int], small: Shrunk) -> Retrain:
+    """Do the same with one seed's shrunk network, whose optimizer may be the search's.
+
+    Args:
+      setup: for its settings.
+      found: the ended search of one seed.
+      seeds: that one.
+      small: its network.
+    """
+    [epoch], ticket = found.emerged_at, small.ticket
+    assert epoch is not None  # else there was nothing to shrink
+    trees = (ticket.params, ticket.state, ticket.opt_state, small.masks)
+    params, stats, opt_state, masks = stack_seeds([trees])
+    return Retrain(
+        setup.network(small.apply),
+        setup.start_retrain(params, stats, seeds, [epoch], opt_state),
+        masks,
+        found.emerged_at,
+        found.seconds,
+        0.0,
+        (math.nan,),
+        (None,),
+        small.plan.macs[1] / small.plan.macs[0],
+    )
+
+
 def retrain(
     setup: Setup,
     arm: Any,
@@ -88,7 +121,7 @@ def retrain(
     log: Callable[[dict], None],
     after_epoch: Callable[[Retrain], None],
 ) -> Retrain:
-    """Train every seed masked until the schedule's end.
+    """Train every seed until the schedule's end.
 
     The record of a seed's epoch e tells of the network after e epochs, search included; the first one is the
     network right after pruning.
@@ -108,11 +141,11 @@ def retrain(
       ValueError: a loss is not finite, or a pruned entry is no longer zero.
     """
     now, masks, last = start, start.masks, setup.config.epochs
-    runner = setup.retrain_runner
+    runner = start.network.runner("retrain", setup.retrain_tx)
     runner.compile(now.state, *setup.train, masks)
     epochs = np.asarray(jax.device_get(now.state.epoch))
     while True:
-        held_out = setup.held_out(now.state, masks)
+        held_out = start.network.held_out(now.state, masks)
         weights = list(now.weights)
         for i, seed in enumerate(seeds):
             if epochs[i] <= last:
@@ -135,10 +168,10 @@ def retrain(
                     "retraining. Lower learning_rate."
                 )
         after_epoch(now)
-    leaks = jax.device_get(_leaked(now.state.params, masks))
-    if leaks.any():
+    leaks = 0 if masks is None else int(jax.device_get(_leaked(now.state.params, masks)).sum())
+    if leaks:
         raise ValueError(
-            f"{int(leaks.sum())} pruned entries of arm {arm!r} are no longer zero: something moved them "
+            f"{leaks} pruned entries of arm {arm!r} are no longer zero: something moved them "
             "that is not masked."
         )
     return now

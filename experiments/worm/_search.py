@@ -43,6 +43,7 @@ class Search(NamedTuple):
       emerged_at: for each seed the epochs trained when its ticket emerged, None before.
       seconds: training and detection, without compilation and evaluation.
       losses: for each seed the mean training loss of the last epoch, NaN before the first.
+      ended: whether every seed has its ticket, or the cap is reached.
     """
 
     state: TrainState
@@ -50,6 +51,7 @@ class Search(NamedTuple):
     emerged_at: tuple[int | None, ...]
     seconds: float
     losses: tuple[float, ...]
+    ended: bool = False
 
 
 class _Reading(NamedTuple):
@@ -140,7 +142,7 @@ def search(
     Raises:
       ValueError: a score was NaN or infinite.
     """
-    state, ticket, emerged_at, seconds, losses = start
+    state, ticket, emerged_at, seconds, losses, _ = start
     runner = setup.search_runner(arm)
     runner.compile(state, *setup.train)
     _detect.compile(state.params, state.opt_state)
@@ -158,12 +160,12 @@ def search(
             epoch if new and old is None else old
             for old, new in zip(emerged_at, reading.emerged, strict=True)
         )
-        held_out = setup.held_out(state)
+        held_out = setup.full.held_out(state)
         for i, seed in enumerate(seeds):
             if not known[i] or not stop:  # under vmap it trains on until all are through
                 log(_record(arm, seed, epoch, reading, held_out, losses[i], i))
         if epoch == epochs or (stop and all(e is not None for e in emerged_at)):
-            return Search(state, ticket, emerged_at, seconds, losses)
+            return Search(state, ticket, emerged_at, seconds, losses, ended=True)
         begin = time.perf_counter()
         state, metrics = runner(state, *setup.train)
         losses = tuple(jax.device_get(mean_loss(metrics)).tolist())

@@ -1,7 +1,7 @@
-"""What all arms share: data on the device, the model, and the compiled programs."""
+"""What all arms share: data on the device, the model, its channel groups and compiled programs."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -10,24 +10,23 @@ import optax
 from jaxtyping import Array, PyTree
 
 import wormjax as wj
-from experiments.data import check_disjoint, load, normalise, pad_crop_flip
-from experiments.models import build, named
+from experiments.data import check_disjoint, load, normalise
+from experiments.models import abstract, build, named
 from experiments.training import (
     EpochRunner,
     TrainState,
-    epoch_runner,
-    evaluator,
     init_state,
-    make_step,
     pick_mode,
     stack_seeds,
     start_at,
 )
 from experiments.worm._arms import arm_rules, retrain_optimizer, search_optimizer
 from experiments.worm._config import Arm, WormConfig
+from experiments.worm._network import Network
 from wormjax._selection import ranked, ranked_names
 from wormjax.adapters import View
 from wormjax.evaluation import macs
+from wormjax.structure import Groups, find_groups
 
 _WEIGHTS = 2**31 + 5  # folded into a seed's key; apart from steps, whose keys draw the augmentation
 
@@ -41,7 +40,7 @@ class Setup:
 
     def __init__(self, config: WormConfig):
         self.config = config
-        self._runners: dict[str, EpochRunner] = {}
+        self._networks: list[Network] = []
         data = load(config.data, split_seed=config.split_seed, limit=config.limit)
         check_disjoint(data)
         self.splits = {name: split.size for name, split in data.splits.items()}
@@ -72,14 +71,11 @@ class Setup:
             dtype=config.compute,
             **_input_size(config.model, data.image_shape),
         )
-        self._prepare = functools.partial(
+        self.prepare = functools.partial(
             normalise, mean=data.mean, std=data.std, dtype=jnp.dtype(config.compute)
         )
-        view = self._network(jax.random.key(config.first_seed))
-        self._apply = view.apply
-        self._evaluate = evaluator(
-            view.apply, batch_size=500, prepare=self._prepare, mode=config.driver
-        )
+        view = self._view(jax.random.key(config.first_seed))
+        self.full = self.network(view.apply)
         try:
             scores = wj.scores.norm_scale(view.params)
         except ValueError as error:
@@ -99,71 +95,84 @@ class Setup:
 
     @property
     def cohorts(self) -> list[list[int]]:
-        """Seeds that run together: all by vmap on accelerators, one after another on CPU."""
+        """Seeds that run together: all by vmap on accelerators, one after another on CPU.
+
+        One after another too where the shrunk networks are retrained: no two have the same shapes.
+        """
         seeds = self.config.seed_numbers
-        return [seeds] if self.mode == "scan" else [[seed] for seed in seeds]
+        together = self.mode == "scan" and self.config.retrain == "masked"
+        return [seeds] if together else [[seed] for seed in seeds]
+
+    @functools.cached_property
+    def groups(self) -> Groups:
+        """The channel groups of the network in training, on one image."""
+        view = abstract(self.model)
+        image = jax.eval_shape(self._one_image)
+        training = functools.partial(view.apply, train=True)
+        return find_groups(training, view.params, image, state=view.state)
+
+    @property
+    def retrain_tx(self) -> optax.GradientTransformationExtraArgs:
+        """The chain that retraining runs with."""
+        return retrain_optimizer(self.config, self.steps)
 
     def start_search(self, arm: Arm, seeds: Sequence[int]) -> TrainState:
         """Return the stacked state of seeds before their first step."""
         states = []
         for seed in seeds:
             key = jax.random.key(seed)
-            _, params, stats = self._network(key)
+            _, params, stats = self._view(key)
             tx = search_optimizer(self.config, arm_rules(self.config, arm, key), self.steps)
             states.append(init_state(params, stats, tx, key))
         return stack_seeds(states)
 
     def start_retrain(
-        self, params: PyTree, stats: PyTree, seeds: Sequence[int], epochs: Sequence[int]
+        self,
+        params: PyTree,
+        stats: PyTree,
+        seeds: Sequence[int],
+        epochs: Sequence[int],
+        opt_state: PyTree | None = None,
     ) -> TrainState:
-        """Return a state with a fresh optimizer that stands at each seed's epoch."""
+        """Return a state that stands at each seed's epoch, with a fresh optimizer unless one is given."""
         epoch = jnp.asarray(np.asarray(epochs, np.int32))
         keys = jax.vmap(jax.random.key)(jnp.asarray(np.asarray(seeds, np.uint32)))
-        tx = retrain_optimizer(self.config, self.steps)
-        opt_state = start_at(jax.jit(jax.vmap(tx.init))(params), epoch * self.steps)
+        if opt_state is None:
+            opt_state = jax.jit(jax.vmap(self.retrain_tx.init))(params)
+        opt_state = start_at(opt_state, epoch * self.steps)
         return TrainState(params, stats, opt_state, keys, epoch, epoch * self.steps)
 
     def search_runner(self, arm: Arm) -> EpochRunner:
         """Return the runner whose program trains with an arm's chain."""
         rules = arm_rules(self.config, arm, jax.random.key(0))
         tx = search_optimizer(self.config, rules, self.steps)
-        return self._runner("search, truncating last" if rules.last else "search", tx)
+        return self.full.runner("search, truncating last" if rules.last else "search", tx)
 
-    @property
-    def retrain_runner(self) -> EpochRunner:
-        """The runner whose program trains masked."""
-        return self._runner("retrain", retrain_optimizer(self.config, self.steps))
+    def network(self, apply: Callable) -> Network:
+        """Return the programs of a network on this data, which are compiled when they are called."""
+        self._networks.append(Network(self.config, apply, self.prepare, self._held_out))
+        return self._networks[-1]
 
-    def held_out(self, state: TrainState, masks: PyTree | None = None) -> dict[str, np.ndarray]:
-        """Return validation and test accuracy, float64 ``(S,)`` each; waits for them."""
-        found = {
-            name: self._evaluate(state, images, labels, masks)
-            for name, (images, labels) in self._held_out.items()
-        }
-        # on the host: 140 of 200 in float32 falls below a target of 0.7
-        return {name: m.correct / m.count for name, m in jax.device_get(found).items()}
+    def mask_tree(self, flat: np.ndarray) -> PyTree:
+        """Return a ticket's masks, on scale and shift, from its flat mask of `widths` entries."""
+        params = abstract(self.model).params
+        parts = iter(np.split(np.asarray(flat, bool), np.cumsum(self.widths)[:-1]))
+        masks = jax.tree.map(
+            lambda score: jnp.asarray(next(parts) if score.ndim else True),
+            jax.eval_shape(wj.scores.norm_scale, params),
+        )
+        return wj.extend_to_shift(params, masks)
 
     @property
     def compile_seconds(self) -> float:
         """Time that compiling took so far."""
-        runners = self._runners.values()
-        return self._evaluate.compile_seconds + sum(r.compile_seconds for r in runners)
+        return sum(network.compile_seconds for network in self._networks)
 
-    def _network(self, key: Array) -> View:
+    def _view(self, key: Array) -> View:
         return build(self.model, jax.random.fold_in(key, _WEIGHTS))
 
-    def _runner(self, name: str, tx: optax.GradientTransformationExtraArgs) -> EpochRunner:
-        """Return the one runner of that name; chains of one name differ in numbers of their state only."""
-        if name not in self._runners:
-            augment = pad_crop_flip if self.config.augment else None
-            step = make_step(self._apply, tx, augment=augment, prepare=self._prepare)
-            self._runners[name] = epoch_runner(
-                step, batch_size=self.config.batch_size, mode=self.config.driver
-            )
-        return self._runners[name]
-
     def _one_image(self) -> Array:
-        return self._prepare(self.train[0][:1])
+        return self.prepare(self.train[0][:1])
 
 
 def _input_size(name: str, image_shape: tuple[int, ...]) -> dict[str, int]:

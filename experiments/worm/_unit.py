@@ -1,7 +1,7 @@
 """One arm with one cohort of seeds, from first epoch to result, resumable at any moment."""
 
-import time
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -9,16 +9,19 @@ import numpy as np
 
 from experiments._folder import RunFolder
 from experiments._progress import Phase, Progress
-from experiments.training import Checkpoints, MetricsLog, take_seed
+from experiments.training import MetricsLog, take_seed
 from experiments.worm._config import Arm
 from experiments.worm._digest import digest
-from experiments.worm._retrain import Retrain, begin_retrain, retrain
+from experiments.worm._retrain import Retrain, begin_retrain, begin_shrunk, retrain
+from experiments.worm._saved import Saved
 from experiments.worm._search import Search, begin_search, search
 from experiments.worm._setup import Setup
+from experiments.worm._shrunk import Shrunk, shrink_ticket
+from experiments.worm._speed import SpeedTest
 
 
 class Unit:
-    """Runs one arm and cohort: search, draw, prune, retrain; a dense arm only trains.
+    """Runs one arm and cohort: search, draw, time, prune, retrain; a dense arm only trains.
 
     Its checkpoints hold everything that training changes and how many records had been written; what a kill
     lost is computed again, to the same bits on CPU.
@@ -35,13 +38,8 @@ class Unit:
         self._setup, self._progress = setup, progress
         self._arm, self._seeds = arm, list(seeds)
         self._dense = arm == "dense"
-        name = f"{arm}-{seeds[0]}"
-        fingerprint = {"config": folder.provenance()["config"], "arm": arm, "seeds": self._seeds}
-        self._stores = {
-            phase: Checkpoints(folder.checkpoints / f"{name}-{phase}", fingerprint)
-            for phase in ("search", "retrain")
-        }
-        self._saved = time.monotonic()
+        self._shrinks = setup.config.retrain == "shrunk" and not self._dense
+        self._saved = Saved(folder, arm, seeds, setup.config.checkpoint_seconds)
 
     def restore(self) -> tuple[Search | Retrain, int | None]:
         """Return where the unit stood and the number of records then, or its beginning and None.
@@ -50,36 +48,70 @@ class Unit:
           CheckpointError: its checkpoint is damaged, or of another run.
         """
         fresh = begin_search(self._setup.start_search(self._arm, self._seeds))
-        drawn, nowhere = fresh.ticket, [0] * len(self._seeds)
-        later = self._setup.start_retrain(drawn.params, drawn.stats, self._seeds, nowhere)
-        found = self._stores["retrain"].restore((later, drawn.masks))
-        if found:
-            (state, masks), position = found
-            return Retrain(state, masks, **_read(position)), position["records"]
-        found = self._stores["search"].restore((fresh.state, fresh.ticket))
-        if found:
-            (state, ticket), position = found
-            return Search(state, ticket, **_read(position)), position["records"]
-        return fresh, None
+        if not self._shrinks:
+            nowhere = (0,) * len(self._seeds)
+            like = begin_retrain(self._setup, fresh._replace(emerged_at=nowhere), self._seeds)
+            return self._saved.retrain(like) or self._saved.search(fresh)
+        # the shapes of a shrunk retraining are those of the ticket, which was saved before it
+        reached = self._saved.search(fresh)
+        if reached[0].ended and None not in reached[0].emerged_at:
+            with contextlib.suppress(ValueError):  # it comes again in `run`, and is recorded there
+                return self._saved.retrain(self._begin(reached[0], self._shrink(reached[0]))) or reached
+        return reached
 
-    def run(self, log: MetricsLog, start: Search | Retrain) -> None:
+    def run(
+        self, log: MetricsLog, start: Search | Retrain, speed: SpeedTest | None = None
+    ) -> None:
         """Run to the end and log one result record for each seed.
 
+        Args:
+          log: takes the records.
+          start: from `restore`.
+          speed: times a ticket once it is drawn; None leaves that out.
+
         Raises:
-          ValueError: a score or a loss was not finite, or a pruned entry moved; the arm has failed.
+          ValueError: a score or a loss was not finite, a pruned entry moved, or a ticket that was to be retrained
+            shrunk cannot be; the arm has failed.
         """
         self._log = log
         if isinstance(start, Search):
-            found = self._search(start)
+            found = start if start.ended else self._search(start)
             if self._dense or all(e is None for e in found.emerged_at):
                 params = found.state.params
                 weights = [digest(take_seed(params, i)) for i in range(len(self._seeds))]
                 self._results(found.emerged_at, found.seconds, 0.0, weights)
                 return
-            start = begin_retrain(self._setup, found, self._seeds)
-            self._save_retrain(start)
+            small: Shrunk | None = None
+            if self._shrinks:
+                self._saved.save_search(found, log)
+                small = self._shrink(found)
+            if speed is not None:
+                self._time(speed, found, small)
+            start = self._begin(found, small)
+            self._saved.save_retrain(start, log)
         end = self._retrain(start)
-        self._results(end.emerged_at, end.search_seconds, end.seconds, end.weights)
+        self._results(end.emerged_at, end.search_seconds, end.seconds, end.weights, end.share)
+
+    def _shrink(self, found: Search) -> Shrunk:
+        return shrink_ticket(self._setup, self._arm, found, _first_drawn(found))
+
+    def _begin(self, found: Search, small: Shrunk | None) -> Retrain:
+        if small is None:
+            return begin_retrain(self._setup, found, self._seeds)
+        return begin_shrunk(self._setup, found, self._seeds, small)
+
+    def _time(self, speed: SpeedTest, found: Search, small: Shrunk | None) -> None:
+        """Log what a ticket costs by the clock, or why that is not known."""
+        seed = self._seeds[_first_drawn(found)]
+        with self._progress.phase(
+            self._arm, "shrink and time", seed=seed, total=1, unit="tickets"
+        ) as phase:
+            try:
+                record = speed.record(self._arm, seed, small or self._shrink(found))
+            except ValueError as error:
+                record = {"kind": "speed", "arm": self._arm, "seed": seed, "why": str(error)}
+            self._log.write(record)
+            phase.advance()
 
     def _search(self, start: Search) -> Search:
         config = self._setup.config
@@ -89,8 +121,8 @@ class Unit:
 
             def after_epoch(now: Search) -> None:
                 phase.advance(loss=float(np.mean(now.losses)))
-                if self._due():
-                    self._save_search(now)
+                if self._saved.due:
+                    self._saved.save_search(now, self._log)
 
             return search(
                 self._setup,
@@ -110,8 +142,8 @@ class Unit:
 
             def after_epoch(now: Retrain) -> None:
                 phase.advance(loss=float(np.mean(now.losses)))
-                if self._due():
-                    self._save_retrain(now)
+                if self._saved.due:
+                    self._saved.save_retrain(now, self._log)
 
             return retrain(
                 self._setup,
@@ -127,53 +159,29 @@ class Unit:
         label = seeds[0] if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
         return self._progress.phase(self._arm, name, seed=label, total=epochs)
 
-    def _due(self) -> bool:
-        return time.monotonic() - self._saved >= self._setup.config.checkpoint_seconds
-
-    def _save_search(self, now: Search) -> None:
-        position = {
-            "emerged_at": list(now.emerged_at),
-            "seconds": now.seconds,
-            "losses": _plain_losses(now.losses),
-        }
-        self._save("search", (now.state, now.ticket), position)
-
-    def _save_retrain(self, now: Retrain) -> None:
-        position = {
-            "emerged_at": list(now.emerged_at),
-            "search_seconds": now.search_seconds,
-            "seconds": now.seconds,
-            "losses": _plain_losses(now.losses),
-            "weights": list(now.weights),
-        }
-        self._save("retrain", (now.state, now.masks), position)
-
-    def _save(self, phase: str, tree: Any, position: dict[str, Any]) -> None:
-        self._stores[phase].save(tree, {"records": self._log.sync(), **position})
-        self._saved = time.monotonic()
-
     def _results(
         self,
         emerged_at: Sequence[int | None],
         search_seconds: float,
         retrain_seconds: float,
         weights: Sequence[str | None],
+        share: float = 1.0,
     ) -> None:
         """Log what each seed came to; the epoch records hold the accuracies."""
         for seed, emerged, bits in zip(self._seeds, emerged_at, weights, strict=True):
-            self._log.write(
-                {
-                    "kind": "result",
-                    "arm": self._arm,
-                    "seed": seed,
-                    "cohort": len(self._seeds),
-                    "outcome": self._outcome(emerged),
-                    "emerged_at": None if self._dense else emerged,
-                    "search_seconds": search_seconds,
-                    "retrain_seconds": retrain_seconds,
-                    "weights": bits,
-                }
-            )
+            record: dict[str, Any] = {
+                "kind": "result",
+                "arm": self._arm,
+                "seed": seed,
+                "cohort": len(self._seeds),
+                "outcome": self._outcome(emerged),
+                "emerged_at": None if self._dense else emerged,
+                "search_seconds": search_seconds,
+                "retrain_seconds": retrain_seconds,
+                "retrain_share": share,
+                "weights": bits,
+            }
+            self._log.write(record)
         self._log.sync()
 
     def _outcome(self, emerged: int | None) -> str:
@@ -182,15 +190,6 @@ class Unit:
         return "no_ticket" if emerged is None else "ticket"
 
 
-def _read(position: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a position's fields as `Search` and `Retrain` hold them."""
-    fields = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in position.items()
-        if name != "records"
-    }
-    return {**fields, "losses": tuple(np.nan if x is None else x for x in position["losses"])}
-
-
-def _plain_losses(losses: Sequence[float]) -> list[float | None]:
-    return [float(x) if np.isfinite(x) else None for x in losses]
+def _first_drawn(found: Search) -> int:
+    """Return the position of the first seed that has a ticket."""
+    return next(i for i, e in enumerate(found.emerged_at) if e is not None)

@@ -146,12 +146,12 @@ def test_a_model_that_takes_no_mode_is_called_alike(keras):
 def test_another_backend_is_named(keras, make, monkeypatch):
     net = make()
     monkeypatch.setattr(keras.config, "backend", lambda: "torch")
-    with pytest.raises(ValueError, match="its torch backend.*KERAS_BACKEND=jax before"):
+    with pytest.raises(ValueError, match=r"its torch backend.*KERAS_BACKEND=jax before"):
         from_keras(net)
 
 
 def test_other_objects_are_refused(keras):
-    with pytest.raises(TypeError, match="got a dict, not a keras.Model"):
+    with pytest.raises(TypeError, match=r"got a dict, not a keras\.Model"):
         from_keras({})
 
 
@@ -166,7 +166,7 @@ def test_two_layers_of_one_name_are_refused(keras):
 
     net = Twins()
     net(inputs())
-    with pytest.raises(ValueError, match="two variables or layers at the path '.*twin/kernel'"):
+    with pytest.raises(ValueError, match=r"two variables or layers at the path '.*twin/kernel'"):
         from_keras(net)
 
 
@@ -182,5 +182,5 @@ def test_a_layer_that_is_frozen_later_is_noticed(make):
     net = make()
     view = from_keras(net)
     net.layers[0].trainable = False
-    with pytest.raises(ValueError, match="'first/(bias|kernel)' was frozen.*view it again"):
+    with pytest.raises(ValueError, match=r"'first/(bias|kernel)' was frozen.*view it again"):
         view.apply(view.params, view.state, inputs())

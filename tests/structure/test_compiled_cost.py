@@ -77,7 +77,9 @@ def test_what_is_counted():
     def slicing(params, state, x):
         def slices(like, leaf):
             kept = [np.arange(0, n, n // m) for m, n in zip(like.shape, leaf.shape, strict=True)]
-            return leaf[jnp.ix_(*(jnp.asarray(k[:m]) for k, m in zip(kept, like.shape, strict=True)))]
+            return leaf[
+                jnp.ix_(*(jnp.asarray(k[:m]) for k, m in zip(kept, like.shape, strict=True)))
+            ]
 
         return half.apply(*jax.tree.map(slices, (half.params, half.state), (params, state)), x)
 

@@ -131,7 +131,8 @@ def _nested(paths: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
 
 def _listed(what: str, tree: PyTree, paths: Sequence[str]) -> list[Any]:
     """Return a nested dict's values in the order of the paths."""
-    if jax.tree.structure(tree) != jax.tree.structure(_nested(paths, paths)):
+    expected: Any = jax.tree.structure(_nested(paths, paths))
+    if jax.tree.structure(tree) != expected:
         raise ValueError(
             f"{what} has another structure than view.{what}: pass nested dicts of arrays as the view holds them."
         )

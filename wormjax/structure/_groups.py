@@ -128,6 +128,21 @@ def find_groups(
     Raises:
       ValueError: no group at all; the message gives the reasons.
 
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import wormjax as wj
+      >>> params = {"up": jnp.ones((3, 8)), "bias": jnp.ones(8), "down": jnp.ones((8, 2))}
+      >>> def apply(params, x):
+      ...     return jax.nn.relu(x @ params["up"] + params["bias"]) @ params["down"]
+      >>> print(wj.find_groups(apply, params, jnp.ones((4, 3))).explain())
+      group bias:0   8 units
+          bias[c]
+          down[c, :]
+          up[:, c]
+      whole
+          down axis 1 (2): it is an axis of the model's output
+          up axis 0 (3): it is an axis of the model's input
+
     References:
       Fang et al., `DepGraph: Towards Any Structural Pruning <https://arxiv.org/abs/2301.12900>`_, 2023
     """
@@ -177,15 +192,14 @@ def _unique_names(groups: list[Group]) -> list[Group]:
 
 
 def _pattern(groups: Groups, dim: Dim, group: Group) -> str:
-    """How a unit lies on a merged or joined axis: the positions of its first unit."""
+    """How unit c lies on a merged or joined axis, read off its first unit."""
     mask = np.ones(group.size, bool)
     mask[0] = False
     where = np.flatnonzero(~groups.traced.dims.kept(dim, {group.atom: mask}))
+    first = f"{where[0]} + " if where[0] else ""
     if len(where) == 1:
-        return f"{where[0]} + c" if where[0] else "c"
+        return f"{first}c"
     step = int(where[1] - where[0])
-    return (
-        f"{where[0]} + c + {step} * i, {len(where)} places"
-        if step != 1
-        else f"{len(where)} * c + i"
-    )
+    if step == 1:
+        return f"{first}{len(where)}*c + i, i < {len(where)}"
+    return f"{first}c + {step}*i, i < {len(where)}"

@@ -48,6 +48,7 @@ def plan(
     budget is met: no more go than that takes. Under ``latency=`` the block of units goes first that costs the least
     score for each microsecond that it saves, by the measured table of widths (a model; see `Alignment.seconds`).
     Widths are rounded up, so that a unit may stay which the ranking would remove, and never the other way round.
+    A ranking may take almost all of a group: ``minimum``, or ``normalise="lamp"``, protects it.
 
     Args:
       groups: from `find_groups`.

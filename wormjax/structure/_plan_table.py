@@ -50,9 +50,10 @@ _NUMBERS = range(1, 4)
 
 def total(rows: Sequence[PlanRow], units: Change, parameters: Change, macs: Change) -> PlanRow:
     """Return the row of the whole network, which is as exact and as native as its worst group."""
-    kinds, natives = get_args(Loss), get_args(Native)
-    loss = max((row.loss for row in rows), key=kinds.index, default="")
-    native = max((row.native for row in rows), key=natives.index, default="")
+    kinds: tuple[Loss, ...] = get_args(Loss)
+    natives: tuple[Native, ...] = get_args(Native)
+    loss = max((row.loss for row in rows), key=kinds.index, default=kinds[0])
+    native = max((row.native for row in rows), key=natives.index, default=natives[0])
     return PlanRow("total", units, parameters, macs, loss, native, "")
 
 

@@ -16,17 +16,17 @@ class Place(NamedTuple):
     Attributes:
       eqn: the equation.
       scope: the axes of the jaxpr that it stands in.
-      index: its position there.
+      position: where in it.
     """
 
     eqn: JaxprEqn
     scope: Scope
-    index: int
+    position: int
 
     @property
     def inner(self) -> list[Scope]:
         """The scopes of the jaxprs that it runs forward; derivative rules are left out."""
-        scopes = self.scope.inner.get(self.index, [])
+        scopes = self.scope.inner.get(self.position, [])
         return scopes[:1] if self.eqn.primitive.name in _WITH_RULES else scopes
 
 
@@ -36,14 +36,6 @@ def jaxpr_of(scope: Scope) -> Jaxpr:
 
 
 def places(scope: Scope) -> Iterator[Place]:
-    """Yield the equations of a scope, those nested in it left out."""
-    for index, eqn in enumerate(jaxpr_of(scope).eqns):
-        yield Place(eqn, scope, index)
-
-
-def all_places(scope: Scope) -> Iterator[Place]:
-    """Yield the equations of a scope and, behind each, those nested in it."""
-    for place in places(scope):
-        yield place
-        for inner in place.inner:
-            yield from all_places(inner)
+    """Yield the equations of a scope; `Place.inner` leads to those nested in them."""
+    for position, eqn in enumerate(jaxpr_of(scope).eqns):
+        yield Place(eqn, scope, position)

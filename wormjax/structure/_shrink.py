@@ -1,5 +1,7 @@
 """Cutting a network to its plan: parameters, state, copies, and a function for what is left."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from jaxtyping import PyTree
 
@@ -8,6 +10,7 @@ from wormjax.structure._folding import fold
 from wormjax.structure._manifest import Manifest
 from wormjax.structure._opt_state_slicing import Optimizer, cut_opt_state
 from wormjax.structure._planned import Plan
+from wormjax.structure._shared_widths import padded
 from wormjax.structure._slicing import Cut, cut_tree, cuts_of
 from wormjax.structure._small_apply import Indices, SmallApply
 from wormjax.structure._ticket import Ticket
@@ -22,6 +25,7 @@ def shrink(
     tx: Optimizer | None = None,
     like_params: tuple[PyTree, ...] = (),
     verify: bool = False,
+    pad_to: Mapping[str, int] | None = None,
 ) -> Ticket:
     """Remove the planned slices from the arrays.
 
@@ -36,13 +40,18 @@ def shrink(
       like_params: trees with the parameters' structure and shapes (averages of them), cut alike.
       verify: compare with the masked network on fixed inputs of the example's shapes, and, where nothing is
         lost, with the network that the plan's masks gave.
+      pad_to: for a group by name, how many units its arrays shall have: as many as the plan keeps, or more. The
+        others are units that the plan removes, the first in order, whose slices of the parameters, of the
+        optimizer's moments and of ``like_params`` are zero, so that the ticket computes what it computes without
+        them. Tickets of several seeds get shapes in common by ``pad_to=shared_widths(plans)``, and
+        `stack_tickets` makes one program of them.
 
     Returns:
       A `Ticket`.
 
     Raises:
       ValueError: a tree does not fit the groups; an optimizer state cannot be cut (the message names it and
-        the leaf); with ``verify``, the outputs differ.
+        the leaf); ``pad_to`` does not fit the plan; with ``verify``, the outputs differ.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax
@@ -62,6 +71,9 @@ def shrink(
       Where the removed entries were zero and had zero gradients, the next step on the small network is the
       masked network's, for every optimizer of optax but those that look at sizes: Adafactor clips and scales
       by means over all entries, Muon scales by a matrix's shape, noisy SGD draws by shape.
+
+      Padding has zero gradients, unless a function that is not 0 at 0 follows it or a mean is taken across it
+      (LayerNorm). There masks must hold it at zero: a tree of ones among ``like_params`` comes out as these masks.
     """
     groups, traced = plan.groups, plan.groups.traced
     if (state is None) != (groups.state_shapes is None):
@@ -75,17 +87,18 @@ def shrink(
         )
     given = params, state
     params, state = _carried(plan, params, state)
-    cuts = cuts_of(groups.shapes, traced.params, traced, plan.atoms)
+    held = plan if pad_to is None else padded(plan, pad_to)
+    cuts = cuts_of(groups.shapes, traced.params, traced, held.atoms, plan.atoms)
     small = cut_tree(params, cuts, "params")
     small_state = None
     if state is not None:
-        of_state = cuts_of(groups.state_shapes, traced.state, traced, plan.atoms)
+        of_state = cuts_of(groups.state_shapes, traced.state, traced, held.atoms)
         small_state = cut_tree(state, of_state, "state")
     apply = SmallApply(
         groups.apply,
         groups.shapes,
         groups.state_shapes,
-        plan.indices,
+        held.indices,
         inputs=groups.inputs,
         captured=captured_by(traced.closed),
     )

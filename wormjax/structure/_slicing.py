@@ -22,11 +22,14 @@ class Cut:
       name: its path.
       shape: its full shape.
       kept: the kept indices along each axis that loses something.
+      padding: along each axis that is padded, which of the small array's entries hold zeros; bool.
     """
 
     name: str
     shape: tuple[int, ...]
-    kept: Mapping[int, np.ndarray]
+    # JAX writes whole trees into errors that are caught here, and long arrays take long to write
+    kept: Mapping[int, np.ndarray] = dataclasses.field(repr=False)
+    padding: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
     def small(self) -> tuple[int, ...]:
@@ -40,17 +43,22 @@ class Cut:
     def trailing(self, array: Any) -> Any:
         """Cut an array whose last axes are the parameter's; axes in front of them, or rank 0, stay."""
         front = jnp.ndim(array) - len(self.shape)
-        return cut(array, {front + axis: kept for axis, kept in self.kept.items() if front >= 0})
+        return self._cut(array, front, range(len(self.shape)) if front >= 0 else ())
 
     def broadcast(self, array: Any) -> Any:
         """Cut an array whose last axes broadcast against the parameter: one of size 1 has nothing to lose."""
         front = jnp.ndim(array) - len(self.shape)
-        told = {
-            front + axis: kept
-            for axis, kept in self.kept.items()
-            if front >= 0 and jnp.shape(array)[front + axis] == self.shape[axis]
-        }
-        return cut(array, told)
+        told = [
+            a for a, n in enumerate(self.shape) if front >= 0 and jnp.shape(array)[front + a] == n
+        ]
+        return self._cut(array, front, told)
+
+    def _cut(self, array: Any, front: int, along: Sequence[int]) -> Any:
+        kept, padding = (
+            {front + axis: found for axis, found in by_axis.items() if axis in along}
+            for by_axis in (self.kept, self.padding)
+        )
+        return cut(array, kept, padding)
 
 
 def kept_by_axis(
@@ -61,16 +69,25 @@ def kept_by_axis(
     return {a: np.flatnonzero(mask) for a, mask in kept.items() if not mask.all()}
 
 
-def cut(array: Any, kept: Mapping[int, np.ndarray]) -> Any:
-    """Return the kept entries of an array, where it was."""
-    if _is_on_one_device(array) and kept:
+def cut(
+    array: Any, kept: Mapping[int, np.ndarray], padding: Mapping[int, np.ndarray] | None = None
+) -> Any:
+    """Return the kept entries of an array, where it was, with zeros for those that are padding."""
+    if _is_on_one_device(array) and (kept or padding):
         # by NumPy: the device would compile a program for every shape, which takes longer than the copy
-        small: np.ndarray = np.asarray(array)
-        for axis, indices in kept.items():
-            small = np.take(small, indices, axis=axis)
+        small: Any = _cut(np.asarray(array), kept, padding or {}, np)
         return jax.device_put(small, array.sharding) if array.committed else jnp.asarray(small)
+    return _cut(array, kept, padding or {}, jnp)
+
+
+def _cut(
+    array: Any, kept: Mapping[int, np.ndarray], padding: Mapping[int, np.ndarray], xp: Any
+) -> Any:
     for axis, indices in kept.items():
-        array = jnp.take(array, indices, axis=axis)
+        array = xp.take(array, indices, axis=axis)
+    for axis, blank in padding.items():
+        beside = blank.reshape([-1 if k == axis else 1 for k in range(array.ndim)])
+        array = xp.where(beside, xp.zeros((), array.dtype), array)
     return array
 
 
@@ -81,11 +98,33 @@ def _is_on_one_device(array: Any) -> bool:
 
 
 def cuts_of(
-    full: PyTree, axes: Sequence[Axes], traced: Traced, masks: Mapping[Dim, np.ndarray]
+    full: PyTree,
+    axes: Sequence[Axes],
+    traced: Traced,
+    masks: Mapping[Dim, np.ndarray],
+    live: Mapping[Dim, np.ndarray] | None = None,
 ) -> PyTree[Cut]:
-    """Return a tree of the structure of ``full`` that says how each of its leaves is cut."""
+    """Return a tree of the structure of ``full`` that says how each of its leaves is cut.
+
+    Args:
+      full: the tree.
+      axes: the dims of its leaves.
+      traced: the trace.
+      masks: of the units that the small arrays have.
+      live: of those among them that are no padding; all of them by default.
+    """
+
+    def padding(dims: Axes) -> dict[int, np.ndarray]:
+        found = {
+            axis: ~traced.dims.kept(dim, masks if live is None else live)[
+                traced.dims.kept(dim, masks)
+            ]
+            for axis, dim in enumerate(dims)
+        }
+        return {axis: blank for axis, blank in found.items() if blank.any()}
+
     cuts = [
-        Cut(name, tuple(like.shape), kept_by_axis(traced, dims, masks))
+        Cut(name, tuple(like.shape), kept_by_axis(traced, dims, masks), padding(dims))
         for name, like, dims in zip(leaf_names(full), jax.tree.leaves(full), axes, strict=True)
     ]
     return jax.tree.unflatten(jax.tree.structure(full), cuts)
@@ -108,5 +147,5 @@ def cut_tree(tree: PyTree, cuts: PyTree[Cut], what: str) -> PyTree:
             raise ValueError(
                 f"{what} {how.name!r} has shape {jnp.shape(leaf)}, and {how.shape} where the groups were found."
             )
-        leaves.append(cut(leaf, how.kept))
+        leaves.append(how.trailing(leaf))
     return jax.tree.unflatten(structure, leaves)

@@ -22,8 +22,8 @@ Indices = Mapping[str, Mapping[int, np.ndarray]]  # parameter path -> axis -> ke
 class SmallApply:
     """Call it like the original function, with the small parameters and the small state.
 
-    For each call the original is traced at its full size with abstract parameters, and what it does is done at the
-    kept sizes. Inside ``jit`` that happens once for each shape of the inputs and costs nothing at run time.
+    For each call the original is traced at its full size with abstract parameters, of the dtypes that are given, and
+    what it does is done at the kept sizes. Inside ``jit`` that happens once for each shape of the inputs and costs nothing at run time.
 
     Attributes:
       original: the function of the full network.
@@ -74,7 +74,9 @@ class SmallApply:
     def __call__(self, params: PyTree, *rest: PyTree) -> Any:
         state, inputs = (rest[0], rest[1:]) if self.state_shapes is not None else (None, rest)
         abstract = jax.eval_shape(lambda *xs: xs, *inputs)
-        traced = trace(self.original, self.shapes, abstract, self.state_shapes, PROPAGATE)
+        shapes = _at_full_size(params, self.shapes, "params")
+        state_shapes = None if state is None else _at_full_size(state, self.state_shapes, "state")
+        traced = trace(self.original, shapes, abstract, state_shapes, PROPAGATE)
         if self.loaded:
             check_captured(self.captured, traced.closed)
         masks = masks_of_atoms(traced, self.indices)
@@ -95,11 +97,6 @@ class SmallApply:
         self, run: Replay, tree: PyTree, full: PyTree, axes: list[Axes], what: str
     ) -> list[Any]:
         """The leaves of a small tree, checked against the shapes that it must have."""
-        structure: Any = jax.tree.structure(full)
-        if jax.tree.structure(tree) != structure:
-            raise ValueError(
-                f"The {what} have another structure than those of the network that was shrunk. Pass the ticket's."
-            )
         leaves = jax.tree.leaves(tree)
         for name, leaf, dims in zip(leaf_names(full), leaves, axes, strict=True):
             if tuple(leaf.shape) != run.shape(dims):
@@ -108,6 +105,16 @@ class SmallApply:
                     f"Pass the ticket's small {what}."
                 )
         return leaves
+
+
+def _at_full_size(tree: PyTree, full: PyTree, what: str) -> PyTree:
+    """Full shapes with the dtypes that are given: the original may be called in another precision, too."""
+    structure: Any = jax.tree.structure(full)
+    if jax.tree.structure(tree) != structure:
+        raise ValueError(
+            f"The {what} have another structure than those of the network that was shrunk. Pass the ticket's."
+        )
+    return jax.tree.map(lambda like, x: jax.ShapeDtypeStruct(like.shape, x.dtype), full, tree)
 
 
 def masks_of_atoms(traced: Traced, indices: Indices) -> dict[Dim, np.ndarray]:

@@ -6,7 +6,17 @@ from html.parser import HTMLParser
 import pytest
 from matplotlib.figure import Figure
 
-from experiments.report import Callout, Code, Column, Facts, Picture, Section, Table, html_report
+from experiments.report import (
+    Callout,
+    Code,
+    Column,
+    Facts,
+    Markup,
+    Picture,
+    Section,
+    Table,
+    html_report,
+)
 
 VOID = {"meta", "img", "br"}
 
@@ -50,7 +60,10 @@ def page():
         "Tickets <early>",
         [
             Section("Result & table", ["x < y", Callout("arm <worm> failed"), table]),
-            Section("Picture", [picture]),
+            Section(
+                "Picture",
+                [picture, Markup("<ul><li>made <b>elsewhere</b> &amp; escaped</li></ul>")],
+            ),
             Section("Run", [Code("python -m experiments.worm --out '<x>'\n--seeds 3"), facts]),
         ],
         subtitle="3 seeds & 2 cores",
@@ -74,6 +87,11 @@ def test_the_page_parses_and_is_complete(page):
     ]:
         assert (tag, text) in parsed.text
     assert not {"early", "worm", "x"} & {tag for tag, _ in parsed.tags}
+
+
+def test_markup_stands_as_it_is(page):
+    assert "<ul><li>made <b>elsewhere</b> &amp; escaped</li></ul>" in page
+    assert ("b", "elsewhere") in Page(page).text
 
 
 def test_nested_facts_are_written_with_dots(page):

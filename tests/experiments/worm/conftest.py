@@ -15,6 +15,7 @@ from experiments.worm.__main__ import main
 TINY = (
     *("--model", "digits_mlp", "--limit", "64", "--epochs", "5", "--search_cap", "4"),
     *("--window", "2", "--learning_rate", "0.1", "--target", "0.375", "--driver", "loop"),
+    *("--speed_rounds", "4"),
 )
 
 

@@ -51,7 +51,7 @@ def test_help_explains_every_field_with_a_sentence(worm, tmp_path):
 def nothing_runs(monkeypatch):
     """A call that is let through by mistake ends here."""
 
-    def run_arms(setup, folder, progress):
+    def run_arms(setup, folder, progress, speed):
         pytest.fail("a wrong call was let through")
 
     monkeypatch.setattr(job, "_run_arms", run_arms)
@@ -102,6 +102,10 @@ def nothing_runs(monkeypatch):
         ("--compute float64", "invalid choice 'float64' for argument '--compute'"),
         ("--driver fast", "invalid choice 'fast' for argument '--driver'"),
         ("--checkpoint_seconds nan", "checkpoint_seconds is nan."),
+        ("--retrain dense", "invalid choice 'dense' for argument '--retrain'"),
+        ("--shrunk_optimizer fresh", "invalid choice 'fresh' for argument '--shrunk_optimizer'"),
+        ("--shrunk_optimizer carried", "pass --retrain shrunk to carry the search's."),
+        ("--speed_rounds -1", "speed_rounds is -1. Give a number of rounds, 0 for no timing."),
         ("--epochs many", "Error parsing --epochs: invalid literal"),
         ("--prune 0.3", "--prune_ratio"),
     ],
@@ -147,13 +151,13 @@ def test_a_folder_with_files_is_a_sentence(worm, tmp_path):
 def test_a_wrong_call_can_be_put_right_in_the_same_folder(worm, tmp_path, monkeypatch):
     """What was refused has left nothing that the next call would stumble over."""
     assert worm(tmp_path / "run", "--prune_ratio", "1.2").code == 2
-    monkeypatch.setattr(job, "_run_arms", lambda setup, folder, progress: {})
-    monkeypatch.setattr(job, "_report", lambda setup, folder, failures, seconds: 0)
+    monkeypatch.setattr(job, "_run_arms", lambda setup, folder, progress, speed: {})
+    monkeypatch.setattr(job, "_report", lambda setup, folder, failures, seconds, compiling: 0)
     assert worm(tmp_path / "run").code == 0
 
 
 def test_an_interrupt_says_how_to_go_on(worm, tmp_path, monkeypatch):
-    def run_arms(setup, folder, progress):
+    def run_arms(setup, folder, progress, speed):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(job, "_run_arms", run_arms)

@@ -60,7 +60,7 @@ class Stub:
     def restore(self):
         return None, 4 if self.arm == self.broken else None  # it broke after its first checkpoint
 
-    def run(self, log, start):
+    def run(self, log, start, speed=None):
         Stub.ran += ((self.arm, *self.seeds),)
         seed = self.seeds[0]
         log.write({"kind": "epoch", "phase": "search", "arm": self.arm, "seed": seed, "epoch": 0})
@@ -74,7 +74,7 @@ def stubbed(monkeypatch):
     """The job with stubs for its units, and without its report."""
     monkeypatch.setattr(job, "Unit", Stub)
     monkeypatch.setattr(Stub, "ran", ())
-    monkeypatch.setattr(job, "_report", lambda setup, folder, failures, seconds: failures)
+    monkeypatch.setattr(job, "_report", lambda setup, folder, failures, *_: failures)
     arms = ("--arms", "standard", "gradclip", "worm", "--seeds", "2")
 
     def start(worm, path, *more):
@@ -110,7 +110,7 @@ def test_a_resume_drops_what_belongs_to_no_checkpoint(stubbed, worm, tmp_path):
 
 
 def test_a_result_of_half_a_cohort_is_computed_again(stubbed, worm, tmp_path, monkeypatch):
-    def run(self, log, start):
+    def run(self, log, start, speed=None):
         Stub.ran += ((self.arm, *self.seeds),)
         for seed in self.seeds:
             log.write({"kind": "result", "arm": self.arm, "seed": seed})

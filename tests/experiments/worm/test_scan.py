@@ -15,6 +15,9 @@ def test_loop_and_scan_give_the_same_records(seven, scanned):
     assert scan.keys() == loop.keys()  # a seed that is through leaves no more records
     for name, record in scan.items():
         other = loop[name]
+        if record["kind"] == "speed":
+            assert record["losses"].keys() == other["losses"].keys()
+            continue
         if record["kind"] == "result":
             assert (record["outcome"], record["emerged_at"]) == (
                 other["outcome"],
