@@ -56,12 +56,13 @@ class Unit:
         reached = self._saved.search(fresh)
         if reached[0].ended and None not in reached[0].emerged_at:
             with contextlib.suppress(ValueError):  # it comes again in `run`, and is recorded there
-                return self._saved.retrain(self._begin(reached[0], self._shrink(reached[0]))) or reached
+                return (
+                    self._saved.retrain(self._begin(reached[0], self._shrink(reached[0])))
+                    or reached
+                )
         return reached
 
-    def run(
-        self, log: MetricsLog, start: Search | Retrain, speed: SpeedTest | None = None
-    ) -> None:
+    def run(self, log: MetricsLog, start: Search | Retrain, speed: SpeedTest | None = None) -> None:
         """Run to the end and log one result record for each seed.
 
         Args:

@@ -54,6 +54,10 @@ class Fills:
       dims: its union-find.
       atoms: masks of the pruned atoms.
       leaves: the parameters, by number of their value.
+
+    Attributes:
+      flat: the program.
+      scalars: single numbers that are known, by number of their value.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Fills:
         self.flat = flat
         self._dims, self._atoms = dims, atoms
         self._known: dict[tuple[int, int], Fill] = {}
+        self.scalars = {n: np.asarray(x) for n, x in flat.known.items() if np.ndim(x) == 0}
         for number, leaf in leaves.items():
             for axis in self.pruned(number):
                 self._known[number, axis] = self._of_leaf(leaf, number, axis)
@@ -70,6 +75,7 @@ class Fills:
                 full = Leaf(np.ones((), bool), np.asarray(array))
                 self._known[number, axis] = self._of_leaf(full, number, axis)
         for step in flat.steps:
+            self._evaluate(step)
             rule = _RULES.get(step.eqn.primitive.name, _unknown)
             for number in step.outputs:
                 for axis in self.pruned(number):
@@ -96,6 +102,16 @@ class Fills:
     def shape(self, number: int) -> tuple[int, ...]:
         """Return the full shape of a value."""
         return tuple(dim.size for dim in self.flat.axes[number])
+
+    def _evaluate(self, step: Step) -> None:
+        """Compute a single number from numbers that stand in the program's text."""
+        is_single = len(step.outputs) == 1 and not self.flat.axes[step.outputs[0]]
+        is_known = step.eqn.primitive.name in ELEMENTWISE and is_single
+        if is_known and all(number in self.scalars for number in step.inputs):
+            numbers = [jax.numpy.asarray(self.scalars[number]) for number in step.inputs]
+            with jax.ensure_compile_time_eval():
+                result = step.eqn.primitive.bind(*numbers, **step.eqn.params)
+            self.scalars[step.outputs[0]] = np.asarray(result)
 
     def _varying(self, number: int, axis: int) -> Fill:
         n = len(self.gone(number, axis))
@@ -135,8 +151,8 @@ def _elementwise(fills: Fills, step: Step, axis: int) -> Fill | None:
         shape = fills.shape(number)
         if len(shape) == rank and shape[axis] == size:  # others are repeated along the axis
             inner.append(fills.of(number, axis))
-        elif number in fills.flat.known and np.ndim(fills.flat.known[number]) == 0:
-            value = float(np.asarray(fills.flat.known[number]))
+        elif number in fills.scalars:
+            value = float(fills.scalars[number])
             inner.append(Fill(np.full(n, value), np.zeros(n, bool)))
         else:
             inner.append(Fill(np.full(n, np.nan), np.ones(n, bool)))
@@ -174,9 +190,9 @@ def _broadcast(fills: Fills, step: Step, axis: int) -> Fill | None:
     [number, *_] = step.inputs
     if axis in placed and fills.shape(number)[placed.index(axis)] > 1:
         return fills.of(number, placed.index(axis))
-    if number in fills.flat.known and np.ndim(fills.flat.known[number]) == 0:
+    if number in fills.scalars:
         n = len(fills.gone(step.outputs[0], axis))
-        value = float(np.asarray(fills.flat.known[number]))
+        value = float(fills.scalars[number])
         return Fill(np.full(n, value), np.zeros(n, bool))
     return None
 
@@ -229,6 +245,27 @@ def _concatenate(fills: Fills, step: Step, axis: int) -> Fill | None:
     numbers = np.stack([p.numbers for p in parts])
     same = (numbers == numbers[:1]).all(axis=0)
     return Fill(np.where(same, numbers[0], np.nan), ~same)
+
+
+def _pad(fills: Fills, step: Step, axis: int) -> Fill | None:
+    """Put a number beside an axis, or beside what its entries hold along others."""
+    operand, padding = step.inputs
+    config = step.eqn.params["padding_config"]
+    low, high, between = config[axis]
+    if padding not in fills.scalars or between or low < 0 or high < 0:
+        return None
+    gone = fills.gone(step.outputs[0], axis) - low
+    inside = (gone >= 0) & (gone < fills.shape(operand)[axis])
+    numbers = np.full(len(gone), float(fills.scalars[padding]))
+    varies = np.zeros(len(gone), bool)
+    if inside.any():
+        fill = fills.of(operand, axis)
+        where = np.searchsorted(fills.gone(operand, axis), gone[inside])
+        differs = fill.numbers[where] != numbers[inside]
+        elsewhere = any(sides != (0, 0, 0) for k, sides in enumerate(config) if k != axis)
+        numbers[inside] = fill.numbers[where]
+        varies[inside] = fill.varies[where] | (differs & elsewhere)
+    return Fill(numbers, varies)
 
 
 def _reduce(fills: Fills, step: Step, axis: int) -> Fill:
@@ -289,6 +326,7 @@ _RULES: dict[str, Rule] = {
     "slice": _slice,
     "squeeze": _squeeze,
     "concatenate": _concatenate,
+    "pad": _pad,
     "reduce_sum": _reduce,
     "reduce_max": _reduce,
     "reduce_min": _reduce,

@@ -23,7 +23,8 @@ class SmallApply:
     """Call it like the original function, with the small parameters and the small state.
 
     For each call the original is traced at its full size with abstract parameters, of the dtypes that are given, and
-    what it does is done at the kept sizes. Inside ``jit`` that happens once for each shape of the inputs and costs nothing at run time.
+    what it does is done at the kept sizes. Inside ``jit`` that happens once for each shape of the inputs and costs
+    nothing at run time.
 
     Attributes:
       original: the function of the full network.
