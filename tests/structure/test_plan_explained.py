@@ -271,3 +271,23 @@ def test_a_report_renders_the_rows():
     table = Table("Plan", tuple(map(Column, rows[0]._fields)), tuple(r.cells() for r in rows))
     assert "total" in table.markdown()
     assert table.html().count("<tr>") == len(rows) + 1
+
+
+def test_a_constant_of_a_dense_network_is_folded_too():
+    """A learned vector that does not depend on the input sends constants, masked or not."""
+
+    def apply(p, x):
+        return x @ p["w"] + (p["q"] @ p["v"] + p["b"])
+
+    params = {
+        "w": jnp.ones((3, 2)),
+        "q": jnp.arange(1.0, 5)[None],
+        "v": jnp.ones((4, 2)),
+        "b": jnp.zeros((1, 2)),
+    }
+    groups = find_groups(apply, params, jnp.ones((5, 3)))
+    made = plan(groups, wj.scores.magnitude(params), keep=0.5)
+    assert made.losses["q:1"].kind == "folded"
+    ticket = shrink(made, params)
+    x = jnp.ones((5, 3))
+    np.testing.assert_allclose(ticket.apply(ticket.params, x), apply(params, x))

@@ -83,7 +83,8 @@ class _Analysis:
             found = channels in self.fills.pruned(step.inputs[0]) and not depthwise
             return [(0, channels)] if found else []
         if name in _REDUCTIONS:
-            return [(0, a) for a in params["axes"] if a in self.fills.pruned(step.inputs[0])]
+            # flax reduces over axes that NumPy counted
+            return [(0, int(a)) for a in params["axes"] if a in self.fills.pruned(step.inputs[0])]
         if name in _LOOPS:
             return [(k, a) for k, v in enumerate(step.inputs) for a in self.fills.pruned(v)]
         return []

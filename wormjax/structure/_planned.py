@@ -61,6 +61,13 @@ class Plan:
         return jax.tree.unflatten(jax.tree.structure(self.groups.shapes), leaves)
 
     @property
+    def given_masks(self) -> PyTree[Bool[Array, "..."]]:
+        """Mask tree of the network that the user has; in a dense one nothing is masked."""
+        if self.given is not None:
+            return self.given
+        return jax.tree.map(lambda _: never_pruned(), self.groups.shapes)
+
+    @property
     def indices(self) -> dict[str, dict[int, np.ndarray]]:
         """For each parameter path and pruned axis the kept indices, in the coordinates of this plan's model."""
         found: dict[str, dict[int, np.ndarray]] = {}
@@ -90,10 +97,7 @@ class Plan:
     @functools.cached_property
     def losses(self) -> dict[str, Verdict]:
         """For each group that loses units, what is lost with them: nothing, a constant, or something live."""
-        masks = self.given
-        if masks is None:
-            masks = jax.tree.map(lambda _: never_pruned(), self.groups.shapes)
-        found = verdicts(self.groups, self.atoms, masks)
+        found = verdicts(self.groups, self.atoms, self.given_masks)
         return {g.name: found[g.atom] for g in self.groups if g.atom in self.atoms}
 
     @property

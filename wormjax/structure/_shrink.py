@@ -119,7 +119,7 @@ def _carried(plan: Plan, params: PyTree, state: PyTree | None) -> tuple[PyTree, 
     """Carry the constants of removed units into what follows, where the plan says that this is exact."""
     if not any(verdict.kind == "folded" for verdict in plan.losses.values()):
         return params, state
-    return fold(plan.groups, plan.atoms, plan.given, params, state)
+    return fold(plan.groups, plan.atoms, plan.given_masks, params, state)
 
 
 def _opt_state(
