@@ -51,6 +51,7 @@ def test_selection(run):
         assert (rows[name].target, rows[name].at_least) == target
 
 
+@pytest.mark.slow
 def test_worm_overhead(run):
     rows = run(worm_overhead, *TINY_NETWORK)
     targets = {"wj.detect / step": 1.0, "step that detects / without": 2.0}
@@ -60,6 +61,7 @@ def test_worm_overhead(run):
     assert {name: row.target for name, row in rows.items()} == targets
 
 
+@pytest.mark.slow
 def test_train_step(run):
     rows = run(train_step, *TINY_NETWORK)
     ours = "our step / plain JAX step"

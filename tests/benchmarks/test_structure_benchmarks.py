@@ -46,6 +46,7 @@ def test_alignment_writes_a_table_that_can_be_read(run, tmp_path):
             assert speeds.at(16) == 1
 
 
+@pytest.mark.slow
 def test_structure(run, monkeypatch):
     monkeypatch.setattr(structure, "LARGE", {"ResNet": RESNET, "encoder": ENCODER})
     monkeypatch.setattr(structure, "DEEPER", {"layers": [ENCODER, ENCODER]})
@@ -66,6 +67,7 @@ def test_structure(run, monkeypatch):
         pytest.param("ResNet-18", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_shrink(run, name):
     """Shapes and values are checked by the benchmark itself; the programs' costs need no clock."""
     rows = run(

@@ -173,6 +173,7 @@ def equations(apply):
                 todo += [inner] if hasattr(inner, "eqns") else []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PASSING)
 def test_untied_results_are_noticed(name, check_function, monkeypatch):
     monkeypatch.setitem(PROPAGATE, name, untied(PROPAGATE[name]))
@@ -187,6 +188,7 @@ def test_forgotten_entries_are_noticed(name, check_function, monkeypatch):
         check_function(network((PASSING | LOCAL)[name]), PARAMS, X)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PASSING)
 def test_entries_taken_for_zero_are_noticed(name, check_function, monkeypatch):
     monkeypatch.setitem(EVALUATE, name, careless(EVALUATE[name]))

@@ -9,6 +9,9 @@ SHRUNK = ("--retrain", "shrunk", "--speed_rounds", "2")
 SOME = ("--arms", "dense", "standard", "worm", "--seeds", "2")
 
 
+pytestmark = pytest.mark.slow  # a second run of all arms
+
+
 @pytest.fixture(scope="module")
 def shrunk(worm, tmp_path_factory):
     return worm(tmp_path_factory.mktemp("shrunk") / "run", *worm.tiny, *SOME, *SHRUNK)
