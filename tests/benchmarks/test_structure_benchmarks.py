@@ -56,7 +56,7 @@ def test_structure(run, monkeypatch):
     expected |= {f"memory of find_groups, {name} / 1 GiB" for name in ("ResNet", "encoder")}
     assert set(rows) == expected  # one depth has no ratio to another
     assert all(row.target == 1.0 for row in rows.values())
-    assert all(row.holds for row in rows.values())
+    assert all(0 < row.ratio.median < math.inf for row in rows.values())
 
 
 @pytest.mark.parametrize(
