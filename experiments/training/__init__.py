@@ -2,6 +2,7 @@
 
 from experiments.training._ahead import Program as Program
 from experiments.training._checkpoints import Checkpoints as Checkpoints
+from experiments.training._digest import digest as digest
 from experiments.training._drivers import EpochRunner as EpochRunner
 from experiments.training._drivers import epoch_runner as epoch_runner
 from experiments.training._drivers import order_key as order_key
@@ -12,7 +13,10 @@ from experiments.training._evaluate import mean_loss as mean_loss
 from experiments.training._inputs import Mode as Mode
 from experiments.training._inputs import pick_mode as pick_mode
 from experiments.training._manifest import CheckpointError as CheckpointError
+from experiments.training._mask_text import mask_from_text as mask_from_text
+from experiments.training._mask_text import mask_text as mask_text
 from experiments.training._metrics import MetricsLog as MetricsLog
+from experiments.training._network import Network as Network
 from experiments.training._per_seed import PerSeed as PerSeed
 from experiments.training._recipes import Recipe as Recipe
 from experiments.training._recipes import start_at as start_at
@@ -33,6 +37,7 @@ __all__ = [
     "Metrics",
     "MetricsLog",
     "Mode",
+    "Network",
     "PerSeed",
     "Program",
     "Recipe",
@@ -40,10 +45,13 @@ __all__ = [
     "TrainState",
     "accuracy",
     "classify",
+    "digest",
     "epoch_runner",
     "evaluator",
     "init_state",
     "make_step",
+    "mask_from_text",
+    "mask_text",
     "mean_loss",
     "order_key",
     "pick_mode",

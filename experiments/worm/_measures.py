@@ -10,8 +10,8 @@ import numpy as np
 
 from experiments._folder import FolderError
 from experiments.report import Censored, Metric, Value
+from experiments.training import mask_from_text
 from experiments.worm._config import Arm, WormConfig
-from experiments.worm._search import mask_from_text
 
 Record = dict[str, Any]
 

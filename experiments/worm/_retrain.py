@@ -11,9 +11,15 @@ import numpy as np
 from jaxtyping import PyTree
 
 import wormjax as wj
-from experiments.training import PerSeed, TrainState, mean_loss, stack_seeds, take_seed
-from experiments.worm._digest import digest
-from experiments.worm._network import Network
+from experiments.training import (
+    Network,
+    PerSeed,
+    TrainState,
+    digest,
+    mean_loss,
+    stack_seeds,
+    take_seed,
+)
 from experiments.worm._search import Search, Ticket
 from experiments.worm._setup import Setup
 from experiments.worm._shrunk import Shrunk

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 import wormjax as wj
-from experiments.training import PerSeed, TrainState, mean_loss
+from experiments.training import PerSeed, TrainState, mask_text, mean_loss
 from experiments.worm._setup import Setup
 from wormjax._opt_state import find_states
 from wormjax._selection import ranked
@@ -195,13 +195,3 @@ def _record(
         "kept": [int(k) for k in reading.kept[i]],
         "mask": mask_text(reading.mask[i]),
     }
-
-
-def mask_text(mask: np.ndarray) -> str:
-    """Return a flat mask as text, 8 bits in two digits; `mask_from_text` reads it."""
-    return np.packbits(np.asarray(mask, bool)).tobytes().hex()
-
-
-def mask_from_text(text: str, size: int) -> np.ndarray:
-    """Return the flat bool mask of ``size`` entries that `mask_text` wrote."""
-    return np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8), count=size).astype(bool)

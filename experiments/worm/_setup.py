@@ -10,10 +10,11 @@ import optax
 from jaxtyping import Array, PyTree
 
 import wormjax as wj
-from experiments.data import check_disjoint, load, normalise
+from experiments.data import check_disjoint, load, normalise, pad_crop_flip
 from experiments.models import abstract, build, named
 from experiments.training import (
     EpochRunner,
+    Network,
     TrainState,
     init_state,
     pick_mode,
@@ -22,7 +23,6 @@ from experiments.training import (
 )
 from experiments.worm._arms import arm_rules, retrain_optimizer, search_optimizer
 from experiments.worm._config import Arm, WormConfig
-from experiments.worm._network import Network
 from wormjax._selection import ranked, ranked_names
 from wormjax.adapters import View
 from wormjax.evaluation import macs
@@ -150,8 +150,16 @@ class Setup:
 
     def network(self, apply: Callable) -> Network:
         """Return the programs of a network on this data, which are compiled when they are called."""
-        self._networks.append(Network(self.config, apply, self.prepare, self._held_out))
-        return self._networks[-1]
+        network = Network(
+            apply,
+            self.prepare,
+            self._held_out,
+            batch_size=self.config.batch_size,
+            augment=pad_crop_flip if self.config.augment else None,
+            driver=self.config.driver,
+        )
+        self._networks.append(network)
+        return network
 
     def mask_tree(self, flat: np.ndarray) -> PyTree:
         """Return a ticket's masks, on scale and shift, from its flat mask of `widths` entries."""

@@ -11,9 +11,8 @@ from jaxtyping import PyTree
 
 import wormjax as wj
 from experiments.models import ModelConfig, abstract, narrowed
-from experiments.training import Program, TrainState
+from experiments.training import Network, Program, TrainState
 from experiments.worm._config import Arm
-from experiments.worm._network import Network
 from experiments.worm._setup import Setup
 from experiments.worm._shrunk import Shrunk
 from wormjax.evaluation import latency

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.report import Callout, Column, Markup, Section, Table
+from experiments.training import mask_from_text
 from experiments.worm._config import WormConfig
 from experiments.worm._measures import History, Record
-from experiments.worm._search import mask_from_text
 from experiments.worm._setup import Setup
 from wormjax.evaluation import Samples
 from wormjax.structure import plan

@@ -5,8 +5,8 @@ import pytest
 
 from experiments._folder import FolderError
 from experiments.report import Censored
+from experiments.training import mask_text
 from experiments.worm._config import WormConfig
-from experiments.worm._digest import digest
 from experiments.worm._measures import (
     History,
     distance_rows,
@@ -15,19 +15,6 @@ from experiments.worm._measures import (
     measure,
     read_records,
 )
-from experiments.worm._search import mask_from_text, mask_text
-
-
-@pytest.mark.parametrize("size", [1, 7, 8, 9, 96])
-def test_a_mask_survives_its_text(size):
-    mask = np.random.default_rng(size).random(size) < 0.5
-    text = mask_text(mask)
-    assert len(text) == 2 * -(-size // 8)
-    np.testing.assert_array_equal(mask_from_text(text, size), mask)
-
-
-def test_a_masks_text_is_readable_by_hand():
-    assert mask_text([True, False, False, False, False, False, False, True, True]) == "8180"
 
 
 def test_distances_of_every_two_masks():
@@ -134,10 +121,3 @@ def test_a_line_that_is_no_record_is_named(tmp_path, line):
     path.write_text(f'{{"kind": "epoch", "arm": "worm", "seed": 0}}\n{line}\n')
     with pytest.raises(FolderError, match=r"Line 2 of .* is not a record of this run"):
         read_records(path)
-
-
-def test_a_digest_sees_every_bit_and_the_order_of_the_leaves():
-    tree = {"a": np.zeros(3, np.float32), "b": np.ones(2, np.float32)}
-    other = {"a": np.array([0.0, -0.0, 0.0], np.float32), "b": tree["b"]}
-    assert digest(tree) == digest({k: v.copy() for k, v in tree.items()})
-    assert digest(tree) != digest(other)

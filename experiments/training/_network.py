@@ -7,9 +7,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, PyTree
 
-from experiments.data import pad_crop_flip
-from experiments.training import EpochRunner, Step, TrainState, epoch_runner, evaluator, make_step
-from experiments.worm._config import WormConfig
+from experiments.training._drivers import EpochRunner, epoch_runner
+from experiments.training._evaluate import evaluator
+from experiments.training._inputs import Mode
+from experiments.training._state import TrainState
+from experiments.training._step import Step, make_step
 
 
 class Network:
@@ -18,34 +20,40 @@ class Network:
     Programs are compiled once and serve every arm and seed of these shapes.
 
     Args:
-      config: the run's config.
       apply: ``apply(params, stats, images, train=False) -> (logits, stats)``.
       prepare: what stands between stored images and the network.
       held_out: images and labels of every split that is evaluated, on the device.
+      batch_size: examples a training step.
+      augment: ``(images, key) -> images`` on the device, or None.
+      driver: how an epoch runs.
     """
 
     def __init__(
         self,
-        config: WormConfig,
         apply: Callable,
         prepare: Callable[[Array], Array],
         held_out: Mapping[str, tuple[Array, Array]],
+        *,
+        batch_size: int,
+        augment: Callable | None = None,
+        driver: Mode = "auto",
     ):
         self.apply = apply
-        self._config, self._prepare, self._held_out = config, prepare, held_out
+        self._prepare, self._held_out = prepare, held_out
+        self._batch_size, self._augment, self._driver = batch_size, augment, driver
         self._runners: dict[str, EpochRunner] = {}
-        self._evaluate = evaluator(apply, batch_size=500, prepare=prepare, mode=config.driver)
+        self._evaluate = evaluator(apply, batch_size=500, prepare=prepare, mode=driver)
 
     def step(self, tx: optax.GradientTransformationExtraArgs) -> Step:
         """Return the training step with an optimizer."""
-        augment = pad_crop_flip if self._config.augment else None
-        return make_step(self.apply, tx, augment=augment, prepare=self._prepare)
+        return make_step(self.apply, tx, augment=self._augment, prepare=self._prepare)
 
     def runner(self, name: str, tx: optax.GradientTransformationExtraArgs) -> EpochRunner:
         """Return the one runner of that name; chains of one name differ in numbers of their state only."""
         if name not in self._runners:
-            batch, mode = self._config.batch_size, self._config.driver
-            self._runners[name] = epoch_runner(self.step(tx), batch_size=batch, mode=mode)
+            self._runners[name] = epoch_runner(
+                self.step(tx), batch_size=self._batch_size, mode=self._driver
+            )
         return self._runners[name]
 
     def held_out(self, state: TrainState, masks: PyTree | None = None) -> dict[str, np.ndarray]:
