@@ -9,9 +9,10 @@ from experiments._folder import FolderError, RunFolder
 from experiments._progress import Progress
 from experiments.report import Value, comparison_records
 from experiments.training import CheckpointError, MetricsLog
-from experiments.worm._config import PRESETS, Arm, WormConfig
+from experiments.worm._config import WormConfig
 from experiments.worm._measures import History, measure, read_records
 from experiments.worm._page import results_table, write_page
+from experiments.worm._presets import ABOUT, PRESETS
 from experiments.worm._search import compile_seconds
 from experiments.worm._setup import Setup
 from experiments.worm._speed import SpeedTest
@@ -27,12 +28,6 @@ ticket of each arm is shrunk to a really smaller network and timed.
 It writes config.json, metrics.jsonl, summary.json, report.html, figures/ and checkpoints/ to --out, and
 continues an interrupted run with --resume."""
 
-ABOUT = {
-    "digits": "scikit-learn's 8x8 digits, a four-layer VGG; about two minutes on two cores (the default)",
-    "fashion_mnist": "28x28 grey images, a five-layer VGG; needs TFDS_DATA_DIR",
-    "cifar10": "ResNet-20 by the Early-Bird recipe, 160 epochs; needs TFDS_DATA_DIR and an accelerator",
-}
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the main job; 0 where every arm finished, 1 where one failed, 2 for a wrong call."""
@@ -46,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         fail(PROG, str(error))
     try:
         speed = SpeedTest(setup) if config.speed_rounds else None
-        with Progress(phases=_phases(setup, config.arms)) as progress:
+        with Progress(phases=_phases(setup, config.all_arms)) as progress:
             for note in folder.notes:
                 progress.note(note)
             failures = _run_arms(setup, folder, progress, speed)
@@ -66,7 +61,7 @@ def _run_arms(
     records = read_records(folder.metrics)
     failures = {r["arm"]: r["why"] for r in records if r["kind"] == "failure"}
     ended = {(r["arm"], r["seed"]) for r in records if r["kind"] in ("result", "failure")}
-    units = [(arm, seeds) for arm in setup.config.arms for seeds in setup.cohorts]
+    units = [(arm, seeds) for arm in setup.config.all_arms for seeds in setup.cohorts]
     over = {(arm, s) for arm, seeds in units if {(arm, s) for s in seeds} <= ended for s in seeds}
     kept = max((n for n, r in enumerate(records, 1) if (r["arm"], r["seed"]) in over), default=0)
     log: MetricsLog | None = None
@@ -92,12 +87,12 @@ def _run_arms(
     return failures
 
 
-def _is_timed(folder: RunFolder, arm: Arm) -> bool:
+def _is_timed(folder: RunFolder, arm: str) -> bool:
     """Whether one of the arm's tickets was timed, by this start or one before."""
     return History(read_records(folder.metrics)).speed(arm) is not None
 
 
-def _phases(setup: Setup, arms: Sequence[Arm]) -> int:
+def _phases(setup: Setup, arms: Sequence[str]) -> int:
     searching = sum(1 for arm in arms if arm != "dense")
     timed = searching if setup.config.speed_rounds else 0
     return len(setup.cohorts) * (len(arms) + searching) + timed
@@ -111,7 +106,7 @@ def _report(
     history = History(read_records(folder.metrics))
     measured: dict[str, dict[str, list[Value]]] = {
         arm: measure(history, config, arm, seeds, setup.epoch_flops, sum(setup.widths))
-        for arm in config.arms
+        for arm in config.all_arms
         if history.finished(arm, seeds)
     }
     timing = {

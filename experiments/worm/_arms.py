@@ -7,7 +7,7 @@ import optax
 from jaxtyping import PyTree
 
 import wormjax as wj
-from experiments.worm._config import Arm, WormConfig
+from experiments.worm._config import WormConfig
 
 _RANDOM_MASKS = 2**31 + 7  # folded into a seed's key; apart from steps and from the data order
 
@@ -26,9 +26,11 @@ class ArmRules(NamedTuple):
     searches: bool = True
 
 
-def arm_rules(config: WormConfig, arm: Arm, key: jax.Array) -> ArmRules:
+def arm_rules(config: WormConfig, arm: str, key: jax.Array) -> ArmRules:
     """Return an arm's rules for the seed whose key this is."""
     worm = wj.policies.worm(config.trigger, config.factor)
+    if arm.startswith("gradclip_"):
+        return ArmRules(wj.policies.constant(float(arm.removeprefix("gradclip_"))))
     random = wj.policies.random_masks(jax.random.fold_in(key, _RANDOM_MASKS), of=worm)
     return {
         "dense": ArmRules(wj.policies.off(), searches=False),

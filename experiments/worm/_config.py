@@ -1,4 +1,4 @@
-"""What the main job can be told, and its presets."""
+"""What the main job can be told."""
 
 import dataclasses
 import math
@@ -95,11 +95,21 @@ class WormConfig(RunConfig):
     chi: float = 0.1
     """gradclip's constant factor."""
 
+    chis: tuple[float, ...] = ()
+    """Further constant factors, each an arm of its own: gradclip_0.5 for 0.5."""
+
     frozen: Literal["newest", "window"] = "newest"
     """Truncate what the newest mask prunes, or what every mask of the window does."""
 
     mask_rule: Literal["exact", "reference"] = "exact"
     """Prune an exact count, or by the strict threshold of the papers' code."""
+
+    prune_after: Literal["eb_mask", "magnitude_per_tensor"] = "eb_mask"
+    """Prune the channels that the ticket does not keep, or, as the WORM paper's code does, prune_ratio of
+    the entries of every weight, bias and BatchNorm scale by magnitude, tensor by tensor."""
+
+    recover: Literal["masked", "dense"] = "masked"
+    """Retrain under the masks, or, as the WORM paper's code does, let pruned entries grow again."""
 
     target: float = 0.9
     """Validation accuracy that retraining is timed to restore."""
@@ -161,6 +171,14 @@ class WormConfig(RunConfig):
                 "shrunk_optimizer is 'carried' and retrain 'masked'. A masked retraining begins with a fresh "
                 "optimizer; pass --retrain shrunk to carry the search's."
             )
+        if self.retrain == "shrunk" and (self.prune_after, self.recover) != ("eb_mask", "masked"):
+            raise ValueError(
+                f"retrain is 'shrunk', prune_after {self.prune_after!r} and recover {self.recover!r}. Only a "
+                "ticket's channels can be removed, and what is removed does not grow again: pass "
+                "--prune_after eb_mask --recover masked, or --retrain masked."
+            )
+        if len({f"{chi:g}" for chi in self.chis}) < len(self.chis):
+            raise ValueError(f"chis are {', '.join(map(str, self.chis))}. Name each factor once.")
         if self.speed_rounds < 0:
             raise ValueError(
                 f"speed_rounds is {self.speed_rounds}. Give a number of rounds, 0 for no timing."
@@ -172,6 +190,11 @@ class WormConfig(RunConfig):
     def seed_numbers(self) -> list[int]:
         """The seeds of every arm."""
         return [self.first_seed + i for i in range(self.seeds)]
+
+    @property
+    def all_arms(self) -> tuple[str, ...]:
+        """Every arm, those of ``chis`` last."""
+        return (*self.arms, *(f"gradclip_{chi:g}" for chi in self.chis))
 
     @property
     def trigger(self) -> Fraction:
@@ -189,27 +212,3 @@ class WormConfig(RunConfig):
             schedule_kind="milestones" if self.milestones else "constant",
             milestones=self.milestones,
         )
-
-
-PRESETS: dict[str, WormConfig] = {
-    "digits": WormConfig(),
-    "fashion_mnist": WormConfig(
-        data="fashion_mnist",
-        model="fashion",
-        epochs=30,
-        batch_size=128,
-        learning_rate=0.05,
-    ),
-    "cifar10": WormConfig(
-        data="cifar10",
-        model="resnet20",
-        augment=True,
-        epochs=160,
-        search_cap=60,
-        batch_size=128,
-        learning_rate=0.1,
-        weight_decay=1e-4,
-        milestones=(80, 120),
-        l1=1e-4,
-    ),
-}

@@ -11,7 +11,7 @@ import numpy as np
 from experiments._folder import FolderError
 from experiments.report import Censored, Metric, Value
 from experiments.training import mask_from_text
-from experiments.worm._config import Arm, WormConfig
+from experiments.worm._config import WormConfig
 
 Record = dict[str, Any]
 
@@ -109,7 +109,7 @@ class History:
 def measure(
     history: History,
     config: WormConfig,
-    arm: Arm,
+    arm: str,
     seeds: Sequence[int],
     epoch_flops: int,
     size: int,
@@ -129,7 +129,7 @@ def measure(
 
 
 def _one(
-    history: History, config: WormConfig, arm: Arm, seed: int, epoch_flops: int, size: int
+    history: History, config: WormConfig, arm: str, seed: int, epoch_flops: int, size: int
 ) -> dict[str, Value]:
     result = history.result(arm, seed)
     assert result is not None

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-import wormjax as wj
 from experiments.training import (
     Network,
     PerSeed,
@@ -20,7 +19,7 @@ from experiments.training import (
     stack_seeds,
     take_seed,
 )
-from experiments.worm._search import Search, Ticket
+from experiments.worm._search import Search
 from experiments.worm._setup import Setup
 from experiments.worm._shrunk import Shrunk
 
@@ -31,7 +30,7 @@ class Retrain(NamedTuple):
     Attributes:
       network: what trains.
       state: the training state; pruned entries are zero in it, or have gone.
-      masks: the tickets' masks, or what is left of them in a shrunk network, None for nothing.
+      masks: what was pruned and stays so, or what is left of it in a shrunk network; None for nothing.
       emerged_at: for each seed the epoch of its ticket; None for one that has none and runs idle beside
         the others.
       search_seconds: what the search took.
@@ -53,12 +52,6 @@ class Retrain(NamedTuple):
 
 
 @PerSeed
-def _prune(ticket: Ticket) -> tuple[PyTree, PyTree]:
-    """Return pruned weights and the model's other state, in buffers of their own: training donates them."""
-    return wj.apply_masks(ticket.params, ticket.masks), ticket.stats
-
-
-@PerSeed
 def _leaked(params: PyTree, masks: PyTree) -> Any:
     pruned = jax.tree.map(
         lambda p, m: jnp.sum(jnp.where(m, jnp.zeros((), p.dtype), p) != 0, dtype=jnp.int32),
@@ -76,11 +69,11 @@ def begin_retrain(setup: Setup, found: Search, seeds: Sequence[int]) -> Retrain:
     ticket, emerged_at = found.ticket, found.emerged_at
     # a seed without a ticket stands beyond the schedule's end, where it leaves no records
     epochs = [setup.config.epochs + 1 if e is None else e for e in emerged_at]
-    params, stats = _prune(ticket)
+    params, stats, masks = setup.prune(ticket.params, ticket.stats, ticket.masks)
     return Retrain(
         setup.full,
         setup.start_retrain(params, stats, seeds, epochs),
-        ticket.masks,
+        masks if setup.config.recover == "masked" else None,
         emerged_at,
         found.seconds,
         0.0,

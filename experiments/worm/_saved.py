@@ -8,7 +8,6 @@ import numpy as np
 
 from experiments._folder import RunFolder
 from experiments.training import Checkpoints, MetricsLog
-from experiments.worm._config import Arm
 from experiments.worm._retrain import Retrain
 from experiments.worm._search import Search
 
@@ -23,7 +22,7 @@ class Saved:
       every: seconds between checkpoints.
     """
 
-    def __init__(self, folder: RunFolder, arm: Arm, seeds: Sequence[int], every: float):
+    def __init__(self, folder: RunFolder, arm: str, seeds: Sequence[int], every: float):
         fingerprint = {
             "config": folder.provenance()["config"],
             "arm": arm,

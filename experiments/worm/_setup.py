@@ -22,7 +22,8 @@ from experiments.training import (
     start_at,
 )
 from experiments.worm._arms import arm_rules, retrain_optimizer, search_optimizer
-from experiments.worm._config import Arm, WormConfig
+from experiments.worm._config import WormConfig
+from experiments.worm._pruning import pruner
 from wormjax._selection import ranked, ranked_names
 from wormjax.adapters import View
 from wormjax.evaluation import macs
@@ -61,9 +62,10 @@ class Setup:
                 f"epochs {config.epochs} of {self.steps} steps (milestones {config.milestones}) are more "
                 "than the 2**31 - 1 that a step counter holds. Lower epochs or milestones."
             )
-        for arm in config.arms:  # raises on a setting out of range
+        for arm in config.all_arms:  # raises on a setting out of range
             search_optimizer(config, arm_rules(config, arm, jax.random.key(0)), self.steps)
         self.mode = pick_mode(config.driver)
+        self.prune = pruner(config)
         self.model = named(
             config.model,
             classes=data.classes,
@@ -116,7 +118,7 @@ class Setup:
         """The chain that retraining runs with."""
         return retrain_optimizer(self.config, self.steps)
 
-    def start_search(self, arm: Arm, seeds: Sequence[int]) -> TrainState:
+    def start_search(self, arm: str, seeds: Sequence[int]) -> TrainState:
         """Return the stacked state of seeds before their first step."""
         states = []
         for seed in seeds:
@@ -142,7 +144,7 @@ class Setup:
         opt_state = start_at(opt_state, epoch * self.steps)
         return TrainState(params, stats, opt_state, keys, epoch, epoch * self.steps)
 
-    def search_runner(self, arm: Arm) -> EpochRunner:
+    def search_runner(self, arm: str) -> EpochRunner:
         """Return the runner whose program trains with an arm's chain."""
         rules = arm_rules(self.config, arm, jax.random.key(0))
         tx = search_optimizer(self.config, rules, self.steps)

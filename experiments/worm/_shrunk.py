@@ -14,7 +14,6 @@ from jaxtyping import PyTree
 import wormjax as wj
 from experiments.training import take_seed
 from experiments.worm._arms import arm_rules, carried_state
-from experiments.worm._config import Arm
 from experiments.worm._search import Search, Ticket
 from experiments.worm._setup import Setup
 from wormjax import structure
@@ -43,7 +42,7 @@ class Shrunk:
     masks: PyTree | None
 
 
-def shrink_ticket(setup: Setup, arm: Arm, found: Search, place: int) -> Shrunk:
+def shrink_ticket(setup: Setup, arm: str, found: Search, place: int) -> Shrunk:
     """Remove the channels that a seed's ticket prunes.
 
     Args:

@@ -12,7 +12,6 @@ from jaxtyping import PyTree
 import wormjax as wj
 from experiments.models import ModelConfig, abstract, narrowed
 from experiments.training import Network, Program, TrainState
-from experiments.worm._config import Arm
 from experiments.worm._setup import Setup
 from experiments.worm._shrunk import Shrunk
 from wormjax.evaluation import latency
@@ -41,7 +40,7 @@ class SpeedTest:
         shared = (self._full, *self._narrow.values())
         return self._spent + sum(timed.compile_seconds for timed in shared)
 
-    def record(self, arm: Arm, seed: int, small: Shrunk) -> dict:
+    def record(self, arm: str, seed: int, small: Shrunk) -> dict:
         """Compare, then time.
 
         Args:

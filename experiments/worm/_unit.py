@@ -10,7 +10,6 @@ import numpy as np
 from experiments._folder import RunFolder
 from experiments._progress import Phase, Progress
 from experiments.training import MetricsLog, digest, take_seed
-from experiments.worm._config import Arm
 from experiments.worm._retrain import Retrain, begin_retrain, begin_shrunk, retrain
 from experiments.worm._saved import Saved
 from experiments.worm._search import Search, begin_search, search
@@ -31,7 +30,7 @@ class Unit:
         setup: Setup,
         folder: RunFolder,
         progress: Progress,
-        arm: Arm,
+        arm: str,
         seeds: Sequence[int],
     ):
         self._setup, self._progress = setup, progress

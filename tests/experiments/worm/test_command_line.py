@@ -9,7 +9,8 @@ import pytest
 from experiments import _cli
 from experiments.worm import __main__ as job
 from experiments.worm import _config
-from experiments.worm._config import PRESETS, WormConfig
+from experiments.worm._config import WormConfig
+from experiments.worm._presets import PRESETS
 
 PROG = "python -m experiments.worm: "
 
@@ -93,6 +94,7 @@ def nothing_runs(monkeypatch):
         ("--margin 0.95", "margin is 0.95."),
         ("--factor -1", "factor must be a number in [0, 1]"),
         ("--chi nan", "chi must be a number in [0, 1]"),
+        ("--chis 0.5 1.5", "chi must be a number in [0, 1]"),
         ("--target 0", "target is 0.0. Give an accuracy in (0, 1]."),
         ("--l1 inf", "l1 is inf."),
         ("--learning_rate nan", "Recipe.learning_rate is nan."),

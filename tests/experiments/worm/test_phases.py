@@ -9,7 +9,8 @@ import pytest
 
 import wormjax as wj
 from experiments.worm._arms import arm_rules, search_optimizer
-from experiments.worm._config import ARMS, PRESETS, WormConfig
+from experiments.worm._config import ARMS, WormConfig
+from experiments.worm._presets import PRESETS
 from experiments.worm._retrain import begin_retrain, retrain
 from experiments.worm._search import begin_search, search
 from experiments.worm._setup import Setup
@@ -170,8 +171,15 @@ def test_presets_are_the_papers_numbers_where_they_have_some(preset):
     config = PRESETS[preset]
     assert (config.window, config.epsilon, config.margin, config.factor) == (5, 0.1, 0.05, 0.003)
     assert (config.trigger.numerator, config.trigger.denominator) == (3, 20)
-    assert config.arms == ARMS
     recipe = config.recipe
+    if "worm" in preset:  # the WORM paper's section 4
+        assert (config.batch_size, config.learning_rate, config.momentum) == (32, 0.01, 0.9)
+        assert (config.weight_decay, config.l1, config.prune_ratio) == (0, 0, 0.5)
+        assert (config.prune_after, config.recover) == ("magnitude_per_tensor", "dense")
+    else:
+        assert config.arms == ARMS
+    if preset == "cifar10_worm_table1":
+        assert (config.seeds, config.chis) == (5, (0.5, 0.1, 0.05, 0.01))
     if preset == "cifar10":
         assert (recipe.epochs, recipe.milestones, config.l1) == (160, (80, 120), 1e-4)
         assert recipe.schedule(10)(1000) == np.float32(0.01)
