@@ -1,6 +1,9 @@
 """Tables, pictures and the report of an experiment, from plain records; it knows no algorithm."""
 
-from experiments.report._comparison import Metric, comparison, comparison_records
+from experiments.report._comparison import Metric as Metric
+from experiments.report._comparison import comparison as comparison
+from experiments.report._comparison import comparison_records as comparison_records
+from experiments.report._comparison import measurements as measurements
 from experiments.report._distance_plots import DistanceTrace, HeatMap, distance_lines, heat_maps
 from experiments.report._html import Callout, Code, Facts, Markup, Picture, Section, html_report
 from experiments.report._stats import Censored, Paired, Summary, Value, paired, summary
@@ -35,6 +38,7 @@ __all__ = [
     "heat_maps",
     "html_report",
     "kept_widths",
+    "measurements",
     "paired",
     "save_figure",
     "summary",

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.report._stats import Paired, Summary, Value, paired, scaled, summary
+from experiments.report._stats import Censored, Paired, Summary, Value, paired, scaled, summary
 from experiments.report._tables import Column, Table
 
 Measurements = Mapping[str, Sequence[Value]]  # metric -> one value per seed
@@ -119,6 +119,35 @@ def comparison_records(
                 metrics[key]["difference"] = paired(values, arms[reference][key], level).record()
         records.append({"arm": name, "metrics": metrics})
     return records
+
+
+def measurements(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[Value]]]:
+    """Read the measurements back from records that ``comparison_records`` made.
+
+    Args:
+      records: one per arm, also after a round trip through JSON.
+
+    Returns:
+      For each arm, for each metric, one value per seed.
+
+    Example:
+      >>> arms = {"dense": {"epochs": [3.0, Censored(12), None]}}
+      >>> measurements(comparison_records(arms, "dense")) == arms
+      True
+    """
+    return {
+        record["arm"]: {
+            key: [_read(value) for value in metric["seeds"]]
+            for key, metric in record["metrics"].items()
+        }
+        for record in records
+    }
+
+
+def _read(value: Any) -> Value:
+    if isinstance(value, Mapping):
+        return Censored(value["above"])
+    return None if isinstance(value, str) else value  # NaN and infinities are text in JSON
 
 
 def _cell(

@@ -11,7 +11,7 @@ from experiments.report import Value, comparison_records
 from experiments.training import CheckpointError, MetricsLog
 from experiments.worm._config import WormConfig
 from experiments.worm._measures import History, measure, read_records
-from experiments.worm._page import results_table, write_page
+from experiments.worm._page import TITLE, result_notes, results_table, shown_metrics, write_page
 from experiments.worm._presets import ABOUT, PRESETS
 from experiments.worm._search import compile_seconds
 from experiments.worm._setup import Setup
@@ -125,7 +125,10 @@ def _report(
     speeds = [record for arm in measured if (record := history.speed(arm))]
     folder.write_summary(
         {
+            "title": f"{TITLE}: {config.model} on {config.data}",
             "reference": "standard",
+            "metrics": shown_metrics(config),
+            "notes": result_notes(measured, config, history),
             "arms": comparison_records(measured, "standard"),
             "speed": speed_summary(speeds),
             "failures": failures,

@@ -14,6 +14,7 @@ from experiments.report import (
     DistanceTrace,
     Facts,
     HeatMap,
+    Metric,
     Picture,
     Section,
     Table,
@@ -49,31 +50,38 @@ COST = {
 }
 
 
-def results_table(
-    measured: Mapping[str, Mapping[str, Sequence[Any]]], config: WormConfig, history: History
-) -> Table:
-    """Return the comparison with Early-Bird (``standard``); its notes name searches without a ticket."""
-    shown = [
+TITLE = "Tickets against Early-Bird"
+
+
+def shown_metrics(config: WormConfig) -> list[Metric]:
+    """Return the rows of the comparison, the target in its title."""
+    return [
         dataclasses.replace(m, title=f"{m.title} ({100 * config.target:g}%)")
         if m.key == "epochs_to_target"
         else m
         for m in METRICS
     ]
+
+
+def result_notes(arms: Iterable[str], config: WormConfig, history: History) -> tuple[str, ...]:
+    """Return the sentences under the comparison; they name searches without a ticket."""
     kept = 1 - config.prune_ratio
     chance = (
         f"A random mask of the same size has an expected Jaccard of about {kept / (2 - kept):.2f}."
     )
-    return comparison(
-        "Tickets against Early-Bird",
-        measured,
-        shown,
-        "standard",
-        notes=(
-            *_without_ticket(measured, config, history),
-            "Accuracy is on the test split.",
-            chance,
-        ),
+    return (
+        *_without_ticket(arms, config, history),
+        "Accuracy is on the test split.",
+        chance,
     )
+
+
+def results_table(
+    measured: Mapping[str, Mapping[str, Sequence[Any]]], config: WormConfig, history: History
+) -> Table:
+    """Return the comparison with Early-Bird (``standard``)."""
+    notes = result_notes(measured, config, history)
+    return comparison(TITLE, measured, shown_metrics(config), "standard", notes=notes)
 
 
 def _without_ticket(arms: Iterable[str], config: WormConfig, history: History) -> list[str]:
