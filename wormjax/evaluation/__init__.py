@@ -2,6 +2,7 @@
 
 from wormjax.evaluation._flops import Flops, flops
 from wormjax.evaluation._latency import Ratio, Samples, latency
+from wormjax.evaluation._leaf_macs import LeafMacs, leaf_macs
 from wormjax.evaluation._macs import macs
 from wormjax.evaluation._memory import Memory, parameters, peak_memory
 from wormjax.evaluation._phase_clock import PhaseClock, Span
@@ -14,6 +15,7 @@ from wormjax.evaluation._training_cost import (
 
 __all__ = [
     "Flops",
+    "LeafMacs",
     "Memory",
     "PhaseClock",
     "Ratio",
@@ -24,6 +26,7 @@ __all__ = [
     "energy",
     "flops",
     "latency",
+    "leaf_macs",
     "macs",
     "parameters",
     "peak_memory",
