@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import wormjax as wj
@@ -105,6 +105,7 @@ def test_products_that_no_leaf_takes_part_in_are_in_the_total():
     assert (summary.total.macs, summary.total.effective_macs) == (12 + 18, 6 + 18)
 
 
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=4).map(tuple))
 def test_bits_are_those_of_the_packed_mask(sizes):
     mask = np.zeros(sizes, bool)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal, get_args
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
@@ -15,7 +16,9 @@ from wormjax.evaluation._walk import of_inner
 
 Rule = Literal["early_bird", "macs"]
 
-_RESHAPED = frozenset({"broadcast_in_dim", "convert_element_type", "copy", "reshape", "squeeze"})
+_RESHAPED = frozenset(
+    {"broadcast_in_dim", "convert_element_type", "copy", "reshape", "squeeze", "transpose"}
+)
 _SCALED = _RESHAPED | {
     *("add", "div", "integer_pow", "max", "mul", "neg", "select_n", "stop_gradient", "sub")
 }
@@ -146,7 +149,7 @@ def _layers(ops: tuple[Op, ...], global_pool: bool) -> Iterator[Flops]:
             if global_pool:
                 yield Flops(pooling=_pooled(op))
         elif op.name == "max":
-            if any(map(_is_zero, op.inputs)) and op.outputs[0] not in roots.clamped:
+            if _is_relu(op) and op.outputs[0] not in roots.clamped:
                 yield Flops(activation=size)
         elif op.name in _POOLS:
             yield Flops(pooling=math.prod(op.eqn.params["window_dimensions"]) * size)
@@ -194,10 +197,11 @@ def _pooled(op: Op) -> int:
     if made is None or made.name != "reduce_sum" or by is None:
         return 0
     shape, axes = made.inputs[0].shape, made.eqn.params["axes"]
-    count = math.prod(shape[axis] for axis in axes)
-    divides = np.isclose(float(by), count if op.name == "div" else 1 / count)
-    is_map = len(shape) == 4 and len(axes) == 2 and 0 not in axes
-    return made.inputs[0].size if is_map and divides else 0
+    if len(shape) != 4 or len(axes) != 2 or 0 in axes:
+        return 0
+    count, by = math.prod(shape[axis] for axis in axes), float(by)
+    divides = np.isclose(by, count) if op.name == "div" else np.isclose(by * count, 1)
+    return made.inputs[0].size if divides else 0
 
 
 def _source(value: Value) -> Value:
@@ -210,9 +214,11 @@ def _rank(value: Value) -> int:
     return min(len(v.shape) for v in before(value, _RESHAPED))
 
 
-def _is_zero(value: Value) -> bool:
-    literal = _source(value).literal
-    return literal is not None and bool(np.all(np.asarray(literal) == 0))
+def _is_relu(op: Op) -> bool:
+    """Whether a maximum is of floats and zero; of integers it holds an index in bounds."""
+    literals = [_source(value).literal for value in op.inputs]
+    is_float = jnp.issubdtype(op.eqn.outvars[0].aval.dtype, jnp.floating)
+    return is_float and any(x is not None and bool(np.all(np.asarray(x) == 0)) for x in literals)
 
 
 class _Roots:
