@@ -104,11 +104,13 @@ def _needed(op: Op) -> int:
     inner = [_of_jaxpr(sub).activations for sub in jaxprs(op.eqn.params.values())]
     if not inner:
         return 0
-    results, params = _bytes(op.outputs), op.eqn.params
+    results = _bytes(op.outputs)
     if op.name == "scan":
-        over = op.inputs[params["num_consts"] + params["num_carry"] :]
-        slices = _bytes(over) // max(params["length"], 1)
-        return results + slices + max(inner)
+        body = inlined(op.eqn.params["jaxpr"]).arguments
+        # constants and carry have the body's shapes, what is scanned over has an axis more
+        pairs = zip(op.inputs, body, strict=True)
+        slices = [part for whole, part in pairs if len(part.shape) < len(whole.shape)]
+        return results + _bytes(slices) + max(inner)
     if op.name == "while":
         return results + max(inner)
     if op.name == "shard_map":
