@@ -217,7 +217,8 @@ def _rank(value: Value) -> int:
 def _is_relu(op: Op) -> bool:
     """Whether a maximum is of floats and zero; of integers it holds an index in bounds."""
     literals = [_source(value).literal for value in op.inputs]
-    is_float = jnp.issubdtype(op.eqn.outvars[0].aval.dtype, jnp.floating)
+    aval: Any = op.eqn.outvars[0].aval
+    is_float = jnp.issubdtype(aval.dtype, jnp.floating)
     return is_float and any(x is not None and bool(np.all(np.asarray(x) == 0)) for x in literals)
 
 
