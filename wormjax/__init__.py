@@ -11,6 +11,7 @@ from wormjax._prunable import prunable
 from wormjax._random_masks import random_like
 from wormjax._selection import top_masks
 from wormjax._shift import extend_to_shift
+from wormjax._summary import Summary, SummaryRow, summarize
 from wormjax._truncate import TruncateState, truncate
 from wormjax._worm import WormState, detect, seed_axes, worm
 from wormjax.structure import (
@@ -35,6 +36,8 @@ __all__ = [
     "Jaccard",
     "PackedMask",
     "Plan",
+    "Summary",
+    "SummaryRow",
     "Ticket",
     "TruncateState",
     "WormState",
@@ -65,6 +68,7 @@ __all__ = [
     "seed_axes",
     "shrink",
     "structure",
+    "summarize",
     "top_masks",
     "truncate",
     "unpack",

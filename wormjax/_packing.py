@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from typing import Any, no_type_check
 
 import jax
@@ -32,7 +33,7 @@ class PackedMask:
     length: int
 
 
-def _shards_by_axis(mask: Array) -> list[int]:
+def _shards_by_axis(mask: Any) -> list[int]:
     """Into how many pieces each axis is cut, as far as it is known (1 under automatic sharding in jit)."""
     sharding = (
         jax.typeof(mask).sharding
@@ -48,7 +49,7 @@ def _shards_by_axis(mask: Array) -> list[int]:
     return pieces
 
 
-def _choose_axis(mask: Array) -> int | None:
+def _choose_axis(mask: Any) -> int | None:
     """The axis along which packing moves no data between devices and wastes fewest bits."""
     pieces = _shards_by_axis(mask)
     local = [a for a in range(mask.ndim) if pieces[a] == 1 or mask.shape[a] % (8 * pieces[a]) == 0]
@@ -60,6 +61,25 @@ def _choose_axis(mask: Array) -> int | None:
         return (pieces[axis] > 1, -(-n // 8) * 8 / max(n, 1), axis)
 
     return min(local, key=padding)
+
+
+def packed_bits(mask: Any) -> int:
+    """Return how many bits `pack` stores of a mask leaf, the padding to whole bytes included.
+
+    Args:
+      mask: a bool array; a rank-0 one, which is not packed, has none.
+
+    Example:
+      >>> packed_bits(jnp.ones((3, 20), bool)), packed_bits(jnp.array(True))
+      (72, 0)
+    """
+    if mask.ndim == 0:
+        return 0
+    axis = _choose_axis(mask)
+    if axis is None:
+        return 8 * mask.size
+    lengths = [-(-n // 8) * 8 if a == axis else n for a, n in enumerate(mask.shape)]
+    return math.prod(lengths)
 
 
 def _pack_axis(mask: Array, axis: int) -> UInt8[Array, "..."]:

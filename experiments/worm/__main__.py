@@ -98,6 +98,17 @@ def _phases(setup: Setup, arms: Sequence[str]) -> int:
     return len(setup.cohorts) * (len(arms) + searching) + timed
 
 
+def _split(setup: Setup, compiling: float) -> dict[str, float]:
+    """Return the seconds of this start by what they were spent on; the rest is timing, saving and reporting."""
+    spent = {name: setup.clock.seconds.get(name, 0.0) for name in ("train", "evaluate", "detect")}
+    return {
+        "of these compiling": round(setup.compile_seconds + compiling, 1),
+        "of these training": round(spent["train"], 2),
+        "of these evaluating": round(spent["evaluate"], 2),
+        "of these detecting": round(spent["detect"], 2),
+    }
+
+
 def _report(
     setup: Setup, folder: RunFolder, failures: dict[str, str], seconds: float, compiling: float
 ) -> int:
@@ -111,7 +122,7 @@ def _report(
     }
     timing = {
         "wall seconds of this start": round(seconds, 1),
-        "of these compiling": round(setup.compile_seconds + compiling, 1),
+        **_split(setup, compiling),
         "images": setup.splits,
         "parameters": setup.parameters,
         "multiply-accumulates an image": setup.macs,

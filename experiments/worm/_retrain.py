@@ -1,7 +1,6 @@
 """Retraining of a pruned network, masked or shrunk, on the schedule's remaining epochs."""
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -144,7 +143,8 @@ def retrain(
     runner.compile(now.state, *setup.train, masks)
     epochs = np.asarray(jax.device_get(now.state.epoch))
     while True:
-        held_out = start.network.held_out(now.state, masks)
+        with setup.clock("evaluate"):
+            held_out = start.network.held_out(now.state, masks)
         weights = list(now.weights)
         for i, seed in enumerate(seeds):
             if epochs[i] <= last:
@@ -154,11 +154,10 @@ def retrain(
         now = now._replace(weights=tuple(weights))
         if epochs.min() >= last:
             break
-        begin = time.perf_counter()
-        state, metrics = runner(now.state, *setup.train, masks)
+        with setup.clock("train") as span:
+            state, metrics = span.wait(runner(now.state, *setup.train, masks))
         losses = tuple(jax.device_get(mean_loss(metrics)).tolist())
-        seconds = now.seconds + time.perf_counter() - begin
-        now = now._replace(state=state, losses=losses, seconds=seconds)
+        now = now._replace(state=state, losses=losses, seconds=now.seconds + span.seconds)
         epochs = epochs + 1
         for seed, epoch, loss in zip(seeds, epochs, losses, strict=True):
             if epoch <= last and not math.isfinite(loss):

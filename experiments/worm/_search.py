@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -148,10 +147,10 @@ def search(
     _detect.compile(state.params, state.opt_state)
     epoch = int(state.epoch[0])
     while True:
-        begin = time.perf_counter()
-        opt_state, reading = _detect(state.params, state.opt_state)
+        with setup.clock("detect") as span:
+            opt_state, reading = span.wait(_detect(state.params, state.opt_state))
+        seconds += span.seconds
         reading = jax.device_get(reading)
-        seconds += time.perf_counter() - begin
         state = dataclasses.replace(state, opt_state=opt_state)
         wj.check(opt_state)
         known = np.array([e is not None for e in emerged_at])
@@ -160,16 +159,17 @@ def search(
             epoch if new and old is None else old
             for old, new in zip(emerged_at, reading.emerged, strict=True)
         )
-        held_out = setup.full.held_out(state)
+        with setup.clock("evaluate"):
+            held_out = setup.full.held_out(state)
         for i, seed in enumerate(seeds):
             if not known[i] or not stop:  # under vmap it trains on until all are through
                 log(_record(arm, seed, epoch, reading, held_out, losses[i], i))
         if epoch == epochs or (stop and all(e is not None for e in emerged_at)):
             return Search(state, ticket, emerged_at, seconds, losses, ended=True)
-        begin = time.perf_counter()
-        state, metrics = runner(state, *setup.train)
+        with setup.clock("train") as span:
+            state, metrics = span.wait(runner(state, *setup.train))
+        seconds += span.seconds
         losses = tuple(jax.device_get(mean_loss(metrics)).tolist())
-        seconds += time.perf_counter() - begin
         epoch += 1
         after_epoch(Search(state, ticket, emerged_at, seconds, losses))
 

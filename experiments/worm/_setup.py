@@ -26,7 +26,7 @@ from experiments.worm._config import WormConfig
 from experiments.worm._pruning import pruner
 from wormjax._selection import ranked, ranked_names
 from wormjax.adapters import View
-from wormjax.evaluation import macs
+from wormjax.evaluation import PhaseClock, macs, parameters, training_flops
 from wormjax.structure import Groups, find_groups
 
 _WEIGHTS = 2**31 + 5  # folded into a seed's key; apart from steps, whose keys draw the augmentation
@@ -42,6 +42,7 @@ class Setup:
     def __init__(self, config: WormConfig):
         self.config = config
         self._networks: list[Network] = []
+        self.clock = PhaseClock(lambda: self.compile_seconds)
         data = load(config.data, split_seed=config.split_seed, limit=config.limit)
         check_disjoint(data)
         self.splits = {name: split.size for name, split in data.splits.items()}
@@ -88,12 +89,12 @@ class Setup:
         self.layers = ranked_names(scores)
         self.widths = [x.size for x in ranked(scores)]
         self.macs = macs(view.apply, view.params, view.state, self._one_image())
-        self.parameters = sum(x.size for x in jax.tree.leaves(view.params))
+        self.parameters = parameters(view.params)
 
     @property
     def epoch_flops(self) -> int:
         """Floating-point operations of one epoch: 3 x forward, 2 for a multiply-accumulate."""
-        return 3 * 2 * self.macs * self.steps * self.config.batch_size
+        return training_flops(2 * self.macs, images=self.steps * self.config.batch_size)
 
     @property
     def cohorts(self) -> list[list[int]]:

@@ -113,3 +113,8 @@ def test_the_interval_of_the_median_is_the_shortest_that_the_binomial_allows(con
 def test_the_interval_does_not_ask_for_sorted_values():
     assert median_interval([3.0, 1.0, 2.0]) == (1.0, 3.0)
     assert median_interval([5.0]) == (5.0, 5.0)
+
+
+def test_a_negative_warm_up_would_time_fewer_rounds():
+    with pytest.raises(ValueError, match=r"warmup=-1\. Give a number of rounds, 0 for none"):
+        latency({"a": int}, rounds=3, warmup=-1)

@@ -1,6 +1,34 @@
 """What can be said of any JAX function: what it costs and how it behaves."""
 
+from wormjax.evaluation._flops import Flops, flops
 from wormjax.evaluation._latency import Ratio, Samples, latency
+from wormjax.evaluation._leaf_macs import LeafMacs, leaf_macs
 from wormjax.evaluation._macs import macs
+from wormjax.evaluation._memory import Memory, parameters, peak_memory
+from wormjax.evaluation._phase_clock import PhaseClock, Span
+from wormjax.evaluation._training_cost import (
+    detector_flops,
+    draw_and_retrain_flops,
+    energy,
+    training_flops,
+)
 
-__all__ = ["Ratio", "Samples", "latency", "macs"]
+__all__ = [
+    "Flops",
+    "LeafMacs",
+    "Memory",
+    "PhaseClock",
+    "Ratio",
+    "Samples",
+    "Span",
+    "detector_flops",
+    "draw_and_retrain_flops",
+    "energy",
+    "flops",
+    "latency",
+    "leaf_macs",
+    "macs",
+    "parameters",
+    "peak_memory",
+    "training_flops",
+]

@@ -101,6 +101,11 @@ def latency(
     The order turns round from one round to the next (A B, B A, A B, ...), so that neither a machine
     that slows down nor the caches left by the one before favour anybody.
 
+    A dense baseline is fair when it is one of the contenders, compiled like the others and given the
+    same batch: `Samples.ratio` then pairs it with them round by round. A masked network is a dense
+    one for the clock; the honest peer of a shrunk network is, beside the dense one, the same narrow
+    network built from scratch.
+
     Args:
       contenders: by name, functions without arguments. What they return is waited for with
         `jax.block_until_ready`. Compile them before: ``jax.jit(f).lower(...).compile()``.
@@ -113,7 +118,7 @@ def latency(
       `Samples`.
 
     Raises:
-      ValueError: no contender, or fewer than one round.
+      ValueError: no contender, fewer than one round, or a negative warm-up.
 
     Example:
       >>> import functools
@@ -128,6 +133,8 @@ def latency(
         raise ValueError(
             f"latency got {len(contenders)} contenders and rounds={rounds}. Give at least one of each."
         )
+    if warmup < 0:
+        raise ValueError(f"latency got warmup={warmup}. Give a number of rounds, 0 for none.")
     begin = clock()
     names = list(contenders)
     seconds: dict[str, list[Number]] = {name: [] for name in names}

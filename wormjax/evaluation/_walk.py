@@ -1,7 +1,7 @@
 """Sums over everything that a traced function executes.
 
-A jaxpr is a list of equations, some of which hold jaxprs of their own. :func:`total` knows how often
-each of those runs, so that a count needs to know single primitives only::
+A jaxpr is a list of equations, some of which hold jaxprs of their own. :func:`of_inner` knows how often
+each of those runs, so that a count (:func:`total`) needs to know single primitives only::
 
     jit, remat, custom_jvp, custom_vjp, ...   once (of a custom rule, the function itself)
     scan                                      ``length`` times
@@ -13,15 +13,26 @@ Any other primitive with a jaxpr inside (a reduction's ``add``, a kernel) must h
 in there, or it is an error: how often it runs is not known here.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol, SupportsInt, TypeVar
 
 from jax.extend import source_info_util
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
+
+class Cost(SupportsInt, Protocol):
+    """What can be summed and multiplied; where one of several counts, the largest as an integer does."""
+
+    def __add__(self, other: Any, /) -> Any: ...
+    def __rmul__(self, times: int, /) -> Any: ...
+
+
+C = TypeVar("C", bound=Cost)
+
 # The names under which JAX 0.10 to 0.12 binds a call that runs its jaxpr once.
-_CALLS = frozenset(
+CALLS = frozenset(
     {
         "checkpoint",
         "closed_call",
@@ -69,28 +80,44 @@ def total(
       >>> total(jax.make_jaxpr(f)(1.0), is_sin)
       5
     """
-    return sum(_of_equation(eqn, count, while_trips) for eqn in _open(jaxpr).eqns)
+    of = functools.partial(total, count=count, while_trips=while_trips)
+    return sum(
+        of_inner(eqn, of, 0, while_trips=while_trips) if (own := count(eqn)) is None else own
+        for eqn in opened(jaxpr).eqns
+    )
 
 
-def _of_equation(
-    eqn: JaxprEqn, count: Callable[[JaxprEqn], int | None], while_trips: int | None
-) -> int:
-    own = count(eqn)
-    if own is not None:
-        return own
-    inner = [total(sub, count, while_trips=while_trips) for sub in _jaxprs(eqn.params.values())]
-    if not any(inner):
-        return 0
+def of_inner(
+    eqn: JaxprEqn,
+    of: Callable[[Jaxpr | ClosedJaxpr], C],
+    nothing: C,
+    *,
+    while_trips: int | None = None,
+) -> C:
+    """Return what one execution of an equation costs by the jaxprs that it holds.
+
+    Args:
+      eqn: an equation.
+      of: what one execution of a jaxpr costs.
+      nothing: the cost of an equation that holds none.
+      while_trips: as for `total`.
+
+    Raises:
+      ValueError: as for `total`.
+    """
+    inner = [of(sub) for sub in jaxprs(eqn.params.values())]
+    if not any(map(int, inner)):
+        return nothing
     name, params = eqn.primitive.name, eqn.params
-    if name in _CALLS:
-        return sum(inner)
+    whole = sum(inner, start=nothing)
+    if name in CALLS:
+        return whole
     if name == "scan":
-        return params["length"] * sum(inner)
+        return params["length"] * whole
     if name == "cond":
-        return max(inner)
+        return max(inner, key=int)
     if name == "shard_map":
-        sizes = params["mesh"].shape
-        return math.prod(sizes[axis] for axis in params["newly_manual_axes"]) * sum(inner)
+        return devices(eqn) * whole
     if name != "while":
         raise ValueError(
             f"the primitive {name!r}{_where(eqn)} runs a function with something to count inside, "
@@ -102,20 +129,26 @@ def _of_equation(
             "how often it runs: give while_trips, or write it as a scan or a fori_loop with "
             "constant bounds."
         )
-    condition = total(params["cond_jaxpr"], count, while_trips=while_trips)
-    body = total(params["body_jaxpr"], count, while_trips=while_trips)
-    return while_trips * body + (while_trips + 1) * condition
+    return while_trips * of(params["body_jaxpr"]) + (while_trips + 1) * of(params["cond_jaxpr"])
 
 
-def _jaxprs(values: Any) -> Iterator[Jaxpr | ClosedJaxpr]:
+def devices(eqn: JaxprEqn) -> int:
+    """Return on how many devices a ``shard_map`` runs its function."""
+    sizes = eqn.params["mesh"].shape
+    return math.prod(sizes[axis] for axis in eqn.params["newly_manual_axes"])
+
+
+def jaxprs(values: Any) -> Iterator[Jaxpr | ClosedJaxpr]:
+    """Yield the jaxprs among an equation's parameters."""
     for value in values:
         if isinstance(value, Jaxpr | ClosedJaxpr):
             yield value
         elif isinstance(value, tuple | list):
-            yield from _jaxprs(value)
+            yield from jaxprs(value)
 
 
-def _open(jaxpr: Jaxpr | ClosedJaxpr) -> Jaxpr:
+def opened(jaxpr: Jaxpr | ClosedJaxpr) -> Jaxpr:
+    """Return a jaxpr without its constants."""
     # since JAX 0.11 both names mean one class, whose `jaxpr` is itself
     return jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
 

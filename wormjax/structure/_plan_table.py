@@ -1,8 +1,9 @@
 """A plan as rows, as text and as HTML."""
 
 from collections.abc import Sequence
-from html import escape
 from typing import Literal, NamedTuple, get_args
+
+from wormjax import _table
 
 Loss = Literal["", "exact", "folded", "approximate"]
 Native = Literal["", "yes", "replay only"]
@@ -59,40 +60,12 @@ def total(rows: Sequence[PlanRow], units: Change, parameters: Change, macs: Chan
 
 def as_text(rows: Sequence[PlanRow], notes: Sequence[str]) -> str:
     """Return aligned lines, the notes below."""
-    table = [HEAD, *(row.cells() for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [
-        "  ".join(
-            cell.rjust(w) if k in _NUMBERS else cell.ljust(w)
-            for k, (cell, w) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in table
-    ]
-    return "\n".join([*lines, *notes])
+    return _table.as_text(HEAD, [row.cells() for row in rows], _NUMBERS, notes)
 
 
 def as_html(rows: Sequence[PlanRow], notes: Sequence[str]) -> str:
     """Return a ``<table>`` in a scrolling ``<div>``, as the reports have them; all text is escaped."""
-
-    def cell(k: int, text: str) -> str:
-        return f"<td{_css_class(k)}>{escape(text)}</td>"
-
-    head = "".join(f'<th scope="col"{_css_class(k)}>{title}</th>' for k, title in enumerate(HEAD))
-    body = "".join(
-        f'<tr><th scope="row">{escape(first)}</th>'
-        + "".join(cell(k, text) for k, text in enumerate(rest, start=1))
-        + "</tr>"
-        for first, *rest in (row.cells() for row in rows)
-    )
-    foot = "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
-    return (
-        f'<div class="table"><table><caption>Plan</caption><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>{foot}"
-    )
-
-
-def _css_class(column: int) -> str:
-    return ' class="number"' if column in _NUMBERS else ""
+    return _table.as_html("Plan", HEAD, [row.cells() for row in rows], _NUMBERS, notes)
 
 
 def _change(values: Change) -> str:

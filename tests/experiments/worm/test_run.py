@@ -173,3 +173,16 @@ def test_the_summary_holds_mean_deviation_and_every_seed(seven):
                 checked += 1
     assert checked > 40
     assert "accuracy_before" not in seven.summary["arms"][0]["metrics"]  # dense prunes nothing
+
+
+def test_the_wall_time_is_split(seven):
+    """Training and detection of all arms and seeds are what their results say together."""
+    timing = seven.summary["timing"]
+    spent = {name: timing[f"of these {name}"] for name in ("training", "evaluating", "detecting")}
+    assert spent["training"] > 0
+    assert spent["evaluating"] > 0
+    assert timing["of these compiling"] > 0
+    assert sum(spent.values()) <= timing["wall seconds of this start"] + 0.1  # which is rounded
+    results = [seven.result(arm, seed) for arm in ARMS for seed in SEEDS]
+    told = sum((r["search_seconds"] + r["retrain_seconds"]) / r["cohort"] for r in results)
+    assert abs(told - spent["training"] - spent["detecting"]) <= 0.01 + 1e-6
