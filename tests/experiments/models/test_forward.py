@@ -63,8 +63,8 @@ def resnet(oracle, params, state, x):
     x = relu(oracle.conv_norm(x, params["layers"][0], state["layers"][0]))
     for index, stride in ((1, 1), (2, 2)):
         p, s = params["layers"][index], state["layers"][index]
-        y = relu(oracle.conv_norm(x, p["first"], s["first"], stride))
-        y = oracle.conv_norm(y, p["second"], s["second"])
+        y = relu(oracle.conv_norm(x, p["convs"][0], s["convs"][0], stride))
+        y = oracle.conv_norm(y, p["convs"][1], s["convs"][1])
         if "shortcut" in p:
             x = oracle.conv_norm(x, p["shortcut"], s["shortcut"], stride)
         elif stride == 2:

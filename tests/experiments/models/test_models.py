@@ -198,13 +198,13 @@ def test_flatten_order_is_order_of_definition():
     names = list(norm_scales(abstract(ResNetConfig(blocks=1, shortcut="B")).params))
     assert names == [
         "layers/0/norm/scale",
-        "layers/1/first/norm/scale",
-        "layers/1/second/norm/scale",
-        "layers/2/first/norm/scale",
-        "layers/2/second/norm/scale",
+        "layers/1/convs/0/norm/scale",
+        "layers/1/convs/1/norm/scale",
+        "layers/2/convs/0/norm/scale",
+        "layers/2/convs/1/norm/scale",
         "layers/2/shortcut/norm/scale",
-        "layers/3/first/norm/scale",
-        "layers/3/second/norm/scale",
+        "layers/3/convs/0/norm/scale",
+        "layers/3/convs/1/norm/scale",
         "layers/3/shortcut/norm/scale",
     ]
 
