@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Callable
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import jax
 from flax import nnx
@@ -95,16 +95,18 @@ class LeNet(nnx.Module):
     """
 
     def __init__(self, config: LeNetConfig, *, rngs: nnx.Rngs):
-        settings = {"scale_init": config.scale_init, "dtype": config.dtype, "rngs": rngs}
-        norm, maps = config.batch_norm, (config.channels, *config.widths)
+        settings: dict[str, Any] = {
+            "norm": config.batch_norm,
+            "scale_init": config.scale_init,
+            "dtype": config.dtype,
+            "rngs": rngs,
+        }
+        maps = (config.channels, *config.widths)
         units = (config.map_side**2 * config.widths[-1], *config.hidden)
         self.layers = nnx.List(
             [
-                *(
-                    Unpadded(i, o, kernel=_KERNEL, norm=norm, **settings)
-                    for i, o in itertools.pairwise(maps)
-                ),
-                *(Hidden(i, o, norm=norm, **settings) for i, o in itertools.pairwise(units)),
+                *(Unpadded(i, o, kernel=_KERNEL, **settings) for i, o in itertools.pairwise(maps)),
+                *(Hidden(i, o, **settings) for i, o in itertools.pairwise(units)),
             ]
         )
         self.head = head(config.hidden[-1], config.classes, rngs)

@@ -1,7 +1,7 @@
 """From the shapes of a shrunk network back to a configuration that builds it natively."""
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import jax
 
@@ -32,6 +32,7 @@ def narrowed(config: Config, shapes: Mapping[str, Sequence[int]]) -> Config:
         does not fit, or why there is no such configuration.
 
     Example:
+      >>> from experiments.models import VGGConfig
       >>> config = VGGConfig(widths=(8, "M", 8), channels=1)
       >>> shapes = {"layers/0/conv/kernel": (3, 3, 1, 5), "layers/1/conv/kernel": (3, 3, 5, 2)}
       >>> norms = {f"layers/{i}/norm/{n}": (w,) for i, w in ((0, 5), (1, 2)) for n in ("bias", "scale")}
@@ -49,7 +50,7 @@ def narrowed(config: Config, shapes: Mapping[str, Sequence[int]]) -> Config:
             )
         return shapes[name][-1]
 
-    small = config.at_widths(outputs)
+    small = cast(Config, config.at_widths(outputs))
     params = abstract(small).params
     expected = {
         n: x.shape for n, x in zip(leaf_names(params), jax.tree.leaves(params), strict=True)

@@ -92,7 +92,7 @@ def stage_blocks(config: Any) -> tuple[int, ...]:
 def blocks_of(config: Any) -> list[Block]:
     """Return the sizes of all blocks; every stage after the first begins with stride 2."""
     found = []
-    inner = iter(config.inner_widths or _standard(config, config.widths))
+    inner = iter(config.inner_widths or _standard(config, config.widths) or ())
     inputs = config.widths[0] if config.stem_width is None else config.stem_width
     for stage, (outputs, count) in enumerate(zip(config.widths, stage_blocks(config), strict=True)):
         for index in range(count):

@@ -234,7 +234,7 @@ def test_flatten_order_is_order_of_definition():
         "layers/3/convs/1/norm/scale",
         "layers/3/shortcut/norm/scale",
     ]
-    names = list(norm_scales(abstract(TINY["bottleneck"]).params))
+    names = list(norm_scales(abstract(MORE["bottleneck"]).params))
     assert names == [
         "layers/0/norm/scale",
         *(
@@ -243,7 +243,7 @@ def test_flatten_order_is_order_of_definition():
             for part in ("convs/0", "convs/1", "convs/2", "shortcut")
         ),
     ]
-    names = list(norm_scales(abstract(TINY["mobilenet"]).params))
+    names = list(norm_scales(abstract(MORE["mobilenet"]).params))
     assert names == [
         "layers/0/norm/scale",
         "layers/1/depthwise/norm/scale",
