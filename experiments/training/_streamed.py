@@ -105,11 +105,11 @@ class StreamRunner:
         return program
 
     def _check(self, state, masks, start, total, every, save):
-        for tree, what in ((state, "the state"), (masks, "masks")):
+        for tree, what in ((state, "the state"), (masks, "the tree of masks")):
             seeds = 1 if tree is None else count_seeds(tree, what)
             if seeds != 1:
                 raise ValueError(
-                    f"{what} are for {seeds} seeds. Each seed has its own data order: stream one seed at a "
+                    f"{what} is for {seeds} seeds. Each seed has its own data order: stream one seed at a "
                     "time, stack_seeds([take_seed(state, i)])."
                 )
         if (start > 0) != (total is not None):
