@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
 from benchmarks._torch import TorchNet
 
@@ -35,8 +35,8 @@ class TorchEpoch:
         torch: ModuleType,
         params: PyTree,
         stats: PyTree,
-        images: Array,
-        labels: Array,
+        images: np.ndarray,
+        labels: np.ndarray,
         moments: tuple[tuple[float, ...], tuple[float, ...]],
         batch: int,
         dtype: str,
@@ -46,8 +46,8 @@ class TorchEpoch:
         self._device = "cpu" if jax.default_backend() == "cpu" else "cuda"
         self._net = TorchNet(torch, params, stats, self._device)
         # a view and no copy of an array with channels last
-        self._images = torch.from_numpy(np.array(images)).to(self._device).permute(0, 3, 1, 2)
-        self._labels = torch.from_numpy(np.array(labels)).long().to(self._device)
+        self._images = torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2)
+        self._labels = torch.from_numpy(labels).long().to(self._device)
         mean, std = (torch.tensor(m, device=self._device).view(1, -1, 1, 1) for m in moments)
         self._scale, self._shift = 1 / (255 * std), -mean / std
         self._cast = (

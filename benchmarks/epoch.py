@@ -40,6 +40,7 @@ from experiments.training import (
     epoch_runner,
     init_state,
     make_step,
+    mean_loss,
     order_key,
     stack_seeds,
     stream_runner,
@@ -91,7 +92,13 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
     if torch is not None:
         peer = TorchEpoch(
             torch,
-            *(view.params, view.state, pixels, labels, MOMENTS, args.batch, args.dtype),
+            view.params,
+            view.state,
+            pixels,
+            labels,
+            MOMENTS,
+            batch=args.batch,
+            dtype=args.dtype,
             compiled=not args.eager,
         )
         contenders["torch"] = peer
@@ -123,7 +130,7 @@ class _Ours:
 
     def __call__(self) -> jax.Array:
         self._state, metrics = self._run(self._state, *self._data)
-        return metrics.loss_sum / metrics.count
+        return mean_loss(metrics)
 
 
 class _Streamed:
@@ -135,7 +142,7 @@ class _Streamed:
 
     def __call__(self) -> jax.Array:
         self._state, metrics = self._run(self._state, self._stream)
-        return metrics.loss_sum / metrics.count
+        return mean_loss(metrics)
 
 
 class _Plain:
