@@ -194,7 +194,7 @@ def test_splits_that_share_a_row_are_refused():
 
 
 @needs_grain
-@pytest.mark.parametrize("name", ["cifar10", "fashion_mnist"])
+@pytest.mark.parametrize("name", ["cifar10", pytest.param("fashion_mnist", marks=pytest.mark.slow)])
 def test_real_sets_stream_as_they_are_in_memory(name):
     folder = os.environ.get("TFDS_DATA_DIR")
     if not folder or not (Path(folder) / name).is_dir():
