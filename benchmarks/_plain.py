@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, PyTree
 
 RATE, MOMENTUM, DECAY, EPSILON = 0.1, 0.9, 1e-4, 1e-5
@@ -44,16 +45,20 @@ def convolve(
 
 
 def forward(
-    params: PyTree, stats: PyTree, images: Float[Array, "n h w c"], convolve: Convolve = convolve
+    params: PyTree,
+    stats: PyTree,
+    images: Float[Array, "n h w c"],
+    convolve: Convolve = convolve,
+    dtype: DTypeLike = jnp.float32,
 ) -> tuple[Float[Array, "n classes"], PyTree]:
-    """Return logits and the new running statistics."""
+    """Return logits and the new running statistics; convolutions and activations are of ``dtype``."""
 
     def layer(x, params, stats, stride=1):
-        x = convolve(x, params["conv"]["kernel"], stride)
+        x = convolve(x, params["conv"]["kernel"].astype(dtype), stride).astype(jnp.float32)
         y, norm = _normalise(x, params["norm"], stats["norm"])
-        return y, {"norm": norm}
+        return y.astype(dtype), {"norm": norm}
 
-    x, new = layer(images, params["layers"][0], stats["layers"][0])
+    x, new = layer(images.astype(dtype), params["layers"][0], stats["layers"][0])
     x, layers = jax.nn.relu(x), {0: new}
     for i in range(1, len(params["layers"])):
         p, s = params["layers"][i], stats["layers"][i]
@@ -65,6 +70,7 @@ def forward(
         x = x[:, ::stride, ::stride]
         x = jax.nn.relu(y + jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, outputs - inputs))))
         layers[i] = {"convs": {0: new_first, 1: new_last}}
+    x = x.astype(jnp.float32)
     logits = jnp.mean(x, axis=(1, 2)) @ params["head"]["kernel"] + params["head"]["bias"][None]
     return logits, {"layers": layers}
 
@@ -83,11 +89,12 @@ def step(
     images: Float[Array, "n h w c"],
     labels: Int[Array, "n"],
     convolve: Convolve = convolve,
+    dtype: DTypeLike = jnp.float32,
 ) -> tuple[PlainState, Float[Array, ""]]:
     """Take one step of gradient descent with momentum and weight decay; return the loss before it."""
 
     def objective(params):
-        logits, stats = forward(params, state.stats, images, convolve)
+        logits, stats = forward(params, state.stats, images, convolve, dtype)
         chosen = jax.nn.log_softmax(logits)[jnp.arange(len(labels)), labels]
         return -jnp.mean(chosen), stats
 

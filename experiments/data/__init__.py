@@ -15,19 +15,53 @@ from experiments.data._dataset import content_overlaps as content_overlaps
 from experiments.data._digits import digits as digits
 from experiments.data._load import NAMES as NAMES
 from experiments.data._load import load as load
+from experiments.data._load_streamed import STREAMED as STREAMED
+from experiments.data._load_streamed import load_streamed as load_streamed
 from experiments.data._normalise import channel_moments as channel_moments
 from experiments.data._normalise import normalise as normalise
+from experiments.data._prefetch import prefetch as prefetch
+from experiments.data._records import ArrayRecords as ArrayRecords
+from experiments.data._records import PreparedRecords as PreparedRecords
+from experiments.data._records import Record as Record
+from experiments.data._records import Records as Records
 from experiments.data._splits import partition as partition
 from experiments.data._splits import stratified_order as stratified_order
+from experiments.data._stream import Batch as Batch
+from experiments.data._stream import PaddedBatch as PaddedBatch
+from experiments.data._stream import Position as Position
+from experiments.data._stream import Stream as Stream
+from experiments.data._streamed import StreamedDataset as StreamedDataset
+from experiments.data._streamed import StreamedSplit as StreamedSplit
 from experiments.data._tfds import tfds_images as tfds_images
+from experiments.data._transforms import CentreCrop as CentreCrop
+from experiments.data._transforms import Decode as Decode
+from experiments.data._transforms import Draws as Draws
+from experiments.data._transforms import RandomResizedCrop as RandomResizedCrop
+from experiments.data._transforms import Transform as Transform
 
 __all__ = [
     "NAMES",
+    "STREAMED",
+    "ArrayRecords",
+    "Batch",
+    "CentreCrop",
     "Crops",
     "Dataset",
+    "Decode",
+    "Draws",
     "EvaluationBatches",
     "Overlap",
+    "PaddedBatch",
+    "Position",
+    "PreparedRecords",
+    "RandomResizedCrop",
+    "Record",
+    "Records",
     "Split",
+    "Stream",
+    "StreamedDataset",
+    "StreamedSplit",
+    "Transform",
     "channel_moments",
     "check_disjoint",
     "content_overlaps",
@@ -37,9 +71,11 @@ __all__ = [
     "epoch_order",
     "evaluation_batches",
     "load",
+    "load_streamed",
     "normalise",
     "pad_crop_flip",
     "partition",
+    "prefetch",
     "stratified_order",
     "tfds_images",
 ]

@@ -2,8 +2,9 @@
 
 import hashlib
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -82,6 +83,16 @@ class Dataset:
         return tuple(self.train.images.shape[1:])
 
 
+class Rows(Protocol):
+    """What a split must say for others to be compared with it."""
+
+    @property
+    def indices(self) -> Int[Array | np.ndarray, " n"]: ...
+
+    @property
+    def source(self) -> str: ...
+
+
 class Overlap(NamedTuple):
     """Images that two splits hold byte for byte.
 
@@ -138,22 +149,7 @@ def check_disjoint(dataset: Dataset, *, content: bool = False) -> None:
       >>> from experiments.data import digits
       >>> check_disjoint(digits(split_seed=0), content=True)
     """
-    for name, split in dataset.splits.items():
-        rows, counts = np.unique(np.asarray(split.indices), return_counts=True)
-        if (counts > 1).any():
-            raise ValueError(
-                f"Split {name!r} of {dataset.name!r} holds {int((counts > 1).sum())} rows of "
-                f"source {split.source!r} more than once (first: row {rows[counts > 1][0]}). Build "
-                "splits with experiments.data.partition, which deals every row out once."
-            )
-    for (first, a), (second, b) in itertools.combinations(dataset.splits.items(), 2):
-        shared = np.intersect1d(a.indices, b.indices) if a.source == b.source else np.empty(0)
-        if shared.size:
-            raise ValueError(
-                f"Splits {first!r} and {second!r} of {dataset.name!r} share {shared.size} rows of "
-                f"source {a.source!r} (first: row {shared[0]}). Build splits with "
-                "experiments.data.partition, which deals every row out once."
-            )
+    check_rows(dataset.name, dataset.splits)
     if not content:
         return
     for first, second, positions in content_overlaps(dataset):
@@ -163,6 +159,34 @@ def check_disjoint(dataset: Dataset, *, content: bool = False) -> None:
             f"(first: {first}[{i}] equals {second}[{j}]). Remove them from {first!r}, or accept "
             "them and report experiments.data.content_overlaps with the results."
         )
+
+
+def check_rows(dataset: str, splits: Mapping[str, Rows]) -> None:
+    """Raise unless every row of every source is in one split at most, and once.
+
+    Args:
+      dataset: the data set, for the message.
+      splits: what has `indices` and `source`, by name.
+
+    Raises:
+      ValueError: a row occurs twice; the message names the splits and the first one.
+    """
+    for name, split in splits.items():
+        rows, counts = np.unique(np.asarray(split.indices), return_counts=True)
+        if (counts > 1).any():
+            raise ValueError(
+                f"Split {name!r} of {dataset!r} holds {int((counts > 1).sum())} rows of "
+                f"source {split.source!r} more than once (first: row {rows[counts > 1][0]}). Build "
+                "splits with experiments.data.partition, which deals every row out once."
+            )
+    for (first, a), (second, b) in itertools.combinations(splits.items(), 2):
+        shared = np.intersect1d(a.indices, b.indices) if a.source == b.source else np.empty(0)
+        if shared.size:
+            raise ValueError(
+                f"Splits {first!r} and {second!r} of {dataset!r} share {shared.size} rows of "
+                f"source {a.source!r} (first: row {shared[0]}). Build splits with "
+                "experiments.data.partition, which deals every row out once."
+            )
 
 
 def _digests(images: Shaped[Array | np.ndarray, "n h w c"]) -> list[bytes]:

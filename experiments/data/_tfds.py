@@ -1,9 +1,7 @@
 """Image sets prepared by tensorflow-datasets, read without TensorFlow."""
 
 import contextlib
-import importlib
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,12 +10,19 @@ import numpy as np
 
 from experiments.data._dataset import Dataset, Split, check_disjoint
 from experiments.data._normalise import channel_moments
+from experiments.data._prepared import (
+    check_installed,
+    check_labelled,
+    open_prepared,
+    prepared_folder,
+    scan,
+)
 from experiments.data._splits import partition
 
 # Mean and standard deviation of images in [0, 1]. The CIFAR deviations are the ones in general use
 # (means of per-image deviations; over all pixels 0.247, 0.243, 0.262), kept for comparability.
 _CIFAR = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
-_MOMENTS = {"cifar10": _CIFAR, "cifar100": _CIFAR, "fashion_mnist": ((0.2860,), (0.3530,))}
+MOMENTS = {"cifar10": _CIFAR, "cifar100": _CIFAR, "fashion_mnist": ((0.2860,), (0.3530,))}
 
 
 def tfds_images(
@@ -62,8 +67,8 @@ def tfds_images(
 
       Xiao et al., `Fashion-MNIST <https://arxiv.org/abs/1708.07747>`_, 2017
     """
-    _check_installed(name)
-    folder = _prepared_folder(name, data_dir)
+    check_installed(name)
+    folder = prepared_folder(name, data_dir)
     source = _read(name, "train", folder)
     sizes = (len(source.labels) - validation, validation)
     dealt = partition(source.labels, sizes, split_seed, limit=limit)
@@ -71,42 +76,10 @@ def tfds_images(
     source = _read(name, "test", folder)
     (rows,) = partition(source.labels, (len(source.labels),), split_seed, limit=limit)
     test = _decode(source, rows, "test")
-    mean, std = _MOMENTS.get(name.split(":")[0]) or channel_moments(np.asarray(train.images))
+    mean, std = MOMENTS.get(name.split(":")[0]) or channel_moments(np.asarray(train.images))
     dataset = Dataset(name, train, held_out, test, source.classes, mean, std, source.origin)
     check_disjoint(dataset)
     return dataset
-
-
-def _check_installed(name: str) -> None:
-    for module in ("tensorflow_datasets", "array_record", "PIL"):
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            raise ImportError(
-                f"Reading {name!r} needs tensorflow-datasets, array_record and Pillow, but {module}"
-                " cannot be imported: pip install 'wormjax[experiments]'. TensorFlow is not "
-                "needed, and the data set 'digits' needs none of them."
-            ) from error
-
-
-def _prepared_folder(name: str, data_dir: str | Path | None) -> Path:
-    """The folder of prepared sets, once it is certain that it holds this one."""
-    chosen = data_dir or os.environ.get("TFDS_DATA_DIR")
-    if not chosen:
-        raise FileNotFoundError(
-            f"Where is {name!r}? Set the variable TFDS_DATA_DIR to the folder that holds sets "
-            "prepared by tensorflow-datasets, or pass data_dir. The set 'digits' needs no files."
-        )
-    root = Path(chosen).expanduser()
-    if any((root / name.split(":")[0]).glob("*/dataset_info.json")):
-        return root
-    infos = [*root.glob("*/*/dataset_info.json"), *root.glob("*/*/*/dataset_info.json")]
-    found = sorted({str(info.parent.parent.relative_to(root)) for info in infos})
-    raise FileNotFoundError(
-        f"No prepared data set {name!r} in {root} (found: {', '.join(found) or 'none'}). Copy a "
-        f"prepared one to {root / name}, or prepare it once on a machine with TensorFlow: "
-        f"tfds build {name} --file_format=array_record --data_dir={root}"
-    )
 
 
 class _Source(NamedTuple):
@@ -120,46 +93,11 @@ class _Source(NamedTuple):
 
 
 def _read(name: str, split: str, folder: Path) -> _Source:
-    import tensorflow_datasets as tfds
-
-    try:
-        source = tfds.data_source(
-            name,
-            split=split,
-            data_dir=str(folder),
-            download=False,
-            decoders={"image": tfds.decode.SkipDecoding()},
-        )
-    except NotImplementedError as error:
-        raise ValueError(
-            f"{name!r} in {folder} is in a file format that only TensorFlow reads. Prepare it "
-            f"again: tfds build {name} --file_format=array_record --data_dir={folder}"
-        ) from error
-    features = dict(source.dataset_info.features.items())
-    image, label = features.get("image"), features.get("label")
-    if (
-        not isinstance(image, tfds.features.Image)
-        or not isinstance(label, tfds.features.ClassLabel)
-        or None in image.shape
-        or image.np_dtype != np.uint8
-    ):
-        raise ValueError(
-            f"{name!r} is not a set of uint8 images of one size with one class label each: its "
-            f"features are {', '.join(f'{key} {f.shape}' for key, f in features.items())}."
-        )
-    encoded: list[bytes] = []
-    labels: list[int] = []
-    for start in range(0, len(source), 1024):
-        for example in source.__getitems__(range(start, min(start + 1024, len(source)))):
-            encoded.append(example["image"])
-            labels.append(example["label"])
-    if min(labels) < 0:
-        raise ValueError(
-            f"{name!r} publishes no labels for its split {split!r}, so nothing can be measured "
-            "on it; choose another set."
-        )
-    origin = f"tensorflow-datasets {source.dataset_info.full_name}"
-    return _Source(encoded, np.array(labels, np.int64), image, label.num_classes, origin)
+    prepared = open_prepared(name, split, folder)
+    encoded, numbers = zip(*scan(prepared), strict=True)
+    labels = np.array(numbers, np.int64)
+    check_labelled(labels, name, split)
+    return _Source(list(encoded), labels, prepared.image, prepared.classes, prepared.origin)
 
 
 def _decode(source: _Source, rows: np.ndarray, name: str) -> Split:

@@ -28,6 +28,10 @@ from experiments.training._step import Metrics as Metrics
 from experiments.training._step import Step as Step
 from experiments.training._step import classify as classify
 from experiments.training._step import make_step as make_step
+from experiments.training._streamed import StreamRunner as StreamRunner
+from experiments.training._streamed import stream_runner as stream_runner
+from experiments.training._streamed_evaluate import StreamEvaluator as StreamEvaluator
+from experiments.training._streamed_evaluate import stream_evaluator as stream_evaluator
 
 __all__ = [
     "CheckpointError",
@@ -42,6 +46,8 @@ __all__ = [
     "Program",
     "Recipe",
     "Step",
+    "StreamEvaluator",
+    "StreamRunner",
     "TrainState",
     "accuracy",
     "classify",
@@ -57,5 +63,7 @@ __all__ = [
     "pick_mode",
     "stack_seeds",
     "start_at",
+    "stream_evaluator",
+    "stream_runner",
     "take_seed",
 ]

@@ -147,7 +147,7 @@ class EpochRunner:
         known = self._run.count
         program = self._run.compiled(state, progress, order, images, labels, masks)
         if self._run.count > known:
-            _check_unchanged(state, program.out_info[0])
+            check_unchanged(state, program.out_info[0])
         return program, order, progress
 
     def _order(self, key, epoch, labels):
@@ -240,7 +240,7 @@ def epoch_runner(
     return EpochRunner(step, batch_size, steps_per_epoch, mode)
 
 
-def _check_unchanged(state, after):
+def check_unchanged(state, after):
     """Raise when a step would give its state back with another structure, shape or dtype."""
     structures: tuple[Any, Any] = (jax.tree.structure(state), jax.tree.structure(after))
     if structures[0] != structures[1]:

@@ -105,15 +105,19 @@ class Evaluator:
         return jax.vmap(one)(model)
 
     def _batch_metrics(self, model, images, labels, batch):
-        params, stats, masks = model
         rows, valid = batch
-        x = images[rows]
-        if self._prepare is not None:
-            x = self._prepare(x)
-        if masks is not None:
-            params = apply_masks(params, masks)
-        logits, _ = self._apply(params, stats, x, train=False)
-        return classify(logits, labels[rows], valid)
+        return batch_metrics(self._apply, self._prepare, model, images[rows], labels[rows], valid)
+
+
+def batch_metrics(apply, prepare, model, images, labels, valid) -> Metrics:
+    """Evaluate one batch of one seed; ``model`` is its params, stats and masks."""
+    params, stats, masks = model
+    if prepare is not None:
+        images = prepare(images)
+    if masks is not None:
+        params = apply_masks(params, masks)
+    logits, _ = apply(params, stats, images, train=False)
+    return classify(logits, labels, valid)
 
 
 def evaluator(

@@ -1,7 +1,6 @@
 """Sets prepared by tensorflow-datasets: a tiny one written here, and the real ones where they are."""
 
 import importlib.util
-import io
 import json
 import logging
 import os
@@ -19,6 +18,7 @@ MISSING = [m for m in ("tensorflow_datasets", "PIL") if importlib.util.find_spec
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"{MISSING} not installed")
 
 TRAIN, TEST = 40, 20
+SIZES = {"train": TRAIN, "test": TEST}
 
 
 def pixels(split, i):
@@ -27,45 +27,8 @@ def pixels(split, i):
     return np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
 
 
-def prepare(root, class_name, features, example):
-    """Write a set with the library's own builder (already encoded images need no TensorFlow)."""
-    import tensorflow_datasets as tfds
-
-    def info(self):
-        return tfds.core.DatasetInfo(builder=self, features=features)
-
-    def examples(split, n):
-        yield from ((i, example(split, i)) for i in range(n))
-
-    def split_generators(self, manager):
-        sizes = {"train": TRAIN, "test": TEST}
-        return {split: examples(split, n) for split, n in sizes.items()}
-
-    builder = type(
-        class_name,
-        (tfds.core.GeneratorBasedBuilder,),
-        {
-            "VERSION": tfds.core.Version("1.0.0"),
-            "pkg_dir_path": None,
-            "_info": info,
-            "_split_generators": split_generators,
-            "_generate_examples": lambda self: None,
-        },
-    )
-    builder(data_dir=str(root), file_format="array_record").download_and_prepare()
-
-
-def png(image):
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
-    file.seek(0)
-    return file
-
-
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
+def root(tmp_path_factory, prepare, encode):
     import tensorflow_datasets as tfds
 
     tfds.disable_progress_bar()
@@ -75,18 +38,21 @@ def root(tmp_path_factory):
         root,
         "TinyImages",
         tfds.features.FeaturesDict({"image": image, "label": label, "number": np.int64}),
-        lambda s, i: {"image": png(pixels(s, i)), "label": i % 4, "number": i},
+        SIZES,
+        lambda s, i: {"image": encode(pixels(s, i)), "label": i % 4, "number": i},
     )
     prepare(
         root,
         "TinyUnlabelled",
         tfds.features.FeaturesDict({"image": image, "label": label}),
-        lambda s, i: {"image": png(pixels(s, i)), "label": i % 4 if s == "train" else -1},
+        SIZES,
+        lambda s, i: {"image": encode(pixels(s, i)), "label": i % 4 if s == "train" else -1},
     )
     prepare(
         root,
         "TinyText",
         tfds.features.FeaturesDict({"text": tfds.features.Text(), "label": label}),
+        SIZES,
         lambda s, i: {"text": f"{s} {i}", "label": i % 4},
     )
     return root
