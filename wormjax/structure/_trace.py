@@ -100,11 +100,13 @@ class Walk:
         """Walk a jaxpr in the present scope and return the axes of its results."""
         self.scope.axes.update(zip(jaxpr.constvars, consts, strict=True))
         self.scope.axes.update(zip(jaxpr.invars, operands, strict=True))
+        self._fix_sharded(jaxpr.invars)
         for index, eqn in enumerate(jaxpr.eqns):
             self.index = index
             rule = self.rules.get(eqn.primitive.name, unknown)
             results = rule(self, eqn, *(self.scope.of(v) for v in eqn.invars))
             self.scope.axes.update(zip(eqn.outvars, map(tuple, results), strict=True))
+            self._fix_sharded(eqn.outvars, eqn)
         return [self.scope.of(v) for v in jaxpr.outvars]
 
     def enter(
@@ -134,6 +136,17 @@ class Walk:
         finally:
             self.scope, self.index = outer, index
             self.around.pop()
+
+    def _fix_sharded(self, variables: Sequence[Var], eqn: JaxprEqn | None = None) -> None:
+        """Keep whole what explicit sharding shares out: the devices of a mesh axis must hold equally much."""
+        for variable in variables:
+            sharding = getattr(variable.aval, "sharding", None)
+            if sharding is None or sharding.mesh.empty:
+                continue
+            for dim, names in zip(self.scope.of(variable), sharding.spec, strict=False):
+                if names:
+                    why = f"it is sharded over the mesh axis {names!r}"
+                    self.dims.fix(dim, Reason(why) if eqn is None else self.reason(eqn, why))
 
     def fresh(self, shape: Sequence[int]) -> Axes:
         """Return axes of which nothing is known yet."""

@@ -2,12 +2,13 @@
 
     out_k[i, ...] = x_k[i, ...]        each operand by itself
 
-All axes pass. A sharding constraint whose mesh axes do not divide a kept size leaves that axis unsharded.
+All axes pass. A sharding constraint whose mesh axes do not divide a kept size leaves that axis unsharded. Where
+sharding is explicit, a part of each array's type, the walk has kept the sharded axes whole, and the others pass.
 
 Example: ``with_sharding_constraint(x, P("data", "model"))`` with 6 channels kept of 8 on 4 devices becomes P("data").
 Jaxpr: ``sharding_constraint[sharding=NamedSharding(...) ...] a``; ``optimization_barrier a b`` -> c, d;
-``device_put[devices=(None,) ...] a``; ``name[name=hidden] a``. Those that cast between sharding types
-(``reshard``, ``mesh_cast``) and collectives have no rule, so they are barriers.
+``device_put[devices=(None,) ...] a``; ``name[name=hidden] a``; ``reshard[dst_sharding=NamedSharding(...) ...] a``.
+``mesh_cast``, which casts between kinds of mesh axes, and collectives have no rule, so they are barriers.
 https://docs.jax.dev/en/latest/_autosummary/jax.lax.with_sharding_constraint.html
 """
 
@@ -47,6 +48,11 @@ def evaluate_constraint(run: Replay, eqn: JaxprEqn, operand: Value) -> Sequence[
     return [Value(array, operand.ghost)]
 
 
+def evaluate_reshard(run: Replay, eqn: JaxprEqn, operand: Value) -> Sequence[Value]:
+    """Shard what is kept, and what stands for removed entries, which meets it later."""
+    return _passing.evaluate(eqn, [operand], lambda _, axis: [axis], constant=_passing.unchanged)
+
+
 def _fitted(sharding: NamedSharding, shape: Sequence[int]) -> NamedSharding:
     """A sharding without the mesh axes that do not divide a size."""
     entries: list[Any] = []
@@ -59,8 +65,11 @@ def _fitted(sharding: NamedSharding, shape: Sequence[int]) -> NamedSharding:
     return NamedSharding(sharding.mesh, PartitionSpec(*entries))
 
 
-PROPAGATE: dict[str, Propagate] = dict.fromkeys((*NAMES, "sharding_constraint"), propagate)
+PROPAGATE: dict[str, Propagate] = dict.fromkeys(
+    (*NAMES, "sharding_constraint", "reshard"), propagate
+)
 EVALUATE: dict[str, Evaluate] = {
     **dict.fromkeys(NAMES, evaluate),
     "sharding_constraint": evaluate_constraint,
+    "reshard": evaluate_reshard,
 }
