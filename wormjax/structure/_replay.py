@@ -115,7 +115,8 @@ class Replay:
         for index, eqn in enumerate(jaxpr.eqns):
             self.index = index
             rule = self.rules.get(eqn.primitive.name, same_size)
-            results = rule(self, eqn, *map(read, eqn.invars))
+            with eqn.ctx.manager:  # the mesh that was set around this equation, among others
+                results = rule(self, eqn, *map(read, eqn.invars))
             values.update(zip(eqn.outvars, results, strict=True))
         return [read(v) for v in jaxpr.outvars]
 

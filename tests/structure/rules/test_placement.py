@@ -111,15 +111,18 @@ def test_parameters_that_come_explicitly_sharded_stay_whole():
     assert reasons[0] == "it is sharded over the mesh axis 'model'"
 
 
-def test_channels_pass_where_mesh_axes_become_automatic(check_function):
+def test_a_cast_to_automatic_mesh_axes_is_a_barrier(check_function):
     def apply(p, x):
         rows = jax.sharding.reshard(x, PartitionSpec("data", None))
+        rows = lax.cos(rows @ p["e"]) @ p["f"]
         inside = jax.sharding.auto_axes(
-            lambda h: lax.cos(h) - h.mean(1)[:, None],
-            axes="model",
-            out_sharding=PartitionSpec("data", None),
+            lambda h: lax.cos(h), axes="model", out_sharding=PartitionSpec("data", None)
         )
         return jax.sharding.reshard(inside(rows @ p["a"]) @ p["b"], PartitionSpec(None, None))
 
     with jax.set_mesh(EXPLICIT):
-        assert check_function(apply, PARAMS, X).free == 1
+        checked = check_function(apply, {**PARAMS, "e": normal(4, 6), "f": normal(6, 4)}, X)
+    assert checked.free == 2
+    [reason] = checked.traced.dims.reasons(checked.traced.params[0][1])
+    assert reason.primitive == "reshard"
+    assert "no rule says what this primitive does" in reason.why
