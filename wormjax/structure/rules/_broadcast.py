@@ -59,7 +59,7 @@ def evaluate(run: Replay, eqn: JaxprEqn, operand: Value) -> Sequence[Value]:
     def each(axis: int) -> Any:
         source = _source(eqn, axis)
         known = None if source is None else operand.each(source)
-        if known is None:
+        if source is None or known is None:
             return None
         return bind(eqn, [known], shape=(*shape[:axis], known.shape[source], *shape[axis + 1 :]))[0]
 

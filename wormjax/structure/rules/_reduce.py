@@ -90,7 +90,12 @@ def _lots(
     odd = [k for k in pruned if k not in alike]
     if len(odd) > 1 or any(ghosts[k] is None for k in odd):
         return None
-    lots = [Lot(g, run.removed(axes[k]) // g.shape[k]) for k in odd if (g := ghosts[k]) is not None]
+    lots = []
+    for k in odd:
+        entries = ghosts[k]
+        assert entries is not None
+        assert not isinstance(entries, Uniform)
+        lots.append(Lot(entries, run.removed(axes[k]) // entries.shape[k]))
     if alike:  # where two axes lose entries, these are counted once
         rest = math.prod(run.size(axes[k]) if k in alike else axes[k].size for k in reduced)
         everything = math.prod(axes[k].size for k in reduced)
