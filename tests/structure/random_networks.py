@@ -123,6 +123,21 @@ def _pool(p: Builder, x: jax.Array, pick: int) -> jax.Array:
     return jax.lax.reduce_window(x, 0.0, jax.lax.add, window, (1, 1, 1, 1), "SAME") / 4
 
 
+def _listed(p: Builder, x: jax.Array, pick: int) -> jax.Array:
+    """Channels by a list of positions: permuted, reversed, some of them, and beside those they come from."""
+    del p
+    width = x.shape[-1]
+    order = np.random.default_rng(pick + width).permutation(width)
+    if pick == 0:
+        return x[..., order]
+    if pick == 1:
+        return x + 0.5 * x[..., ::-1]
+    if pick == 2:
+        return jnp.take(x, order[: max(width // 2, 2)], axis=-1)
+    swapped = np.arange(width // 2 * 2).reshape(-1, 2)[:, ::-1].reshape(-1)
+    return jax.nn.relu(x + x[..., np.append(swapped, np.arange(len(swapped), width))])
+
+
 STEPS: dict[str, Callable[[Builder, jax.Array, int], jax.Array]] = {
     "conv": lambda p, x, k: _conv(p, x, 3 + k % 4, 1 + 2 * (k % 2)),
     "depthwise": lambda p, x, k: _conv(p, x, x.shape[-1], 3, groups=x.shape[-1]),
@@ -138,6 +153,7 @@ STEPS: dict[str, Callable[[Builder, jax.Array, int], jax.Array]] = {
     "recur": _recur,
     "branches": _branches,
     "pool": _pool,
+    "listed": _listed,
     "remat": lambda p, x, k: jax.checkpoint(lambda a, s: jax.nn.relu(a * s[None, None, None]))(
         x, p(x.shape[-1])
     ),

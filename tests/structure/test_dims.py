@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wormjax.structure._costs import kept_sizes
 from wormjax.structure._dims import Dim, Dims, Reason
 
 MIXED = Reason("they were mixed")
@@ -27,6 +28,7 @@ class Program:
         self.dims = Dims()
         self.axes: list[Dim] = []
         self.relations: list[tuple[str, Dim, list[Dim]]] = []
+        self.lists: list[tuple[Dim, Dim, np.ndarray]] = []
 
     def new(self, size: int) -> None:
         self.axes.append(self.dims.new(size))
@@ -52,6 +54,13 @@ class Program:
         assert [p.size for p in parts] == sizes
         self.axes += parts
         self.relations.append(("product", dim, parts))
+
+    def take(self, dim: Dim, index: np.ndarray) -> None:
+        taken = self.dims.take(dim, index)
+        if taken is not None:
+            assert taken.size == len(index)
+            self.axes.append(taken)
+            self.lists.append((taken, dim, index))
 
     def atoms(self) -> list[Dim]:
         return list(dict.fromkeys(atom for axis in self.axes for atom in self.dims.atoms(axis)))
@@ -85,7 +94,7 @@ def random_program(data: st.DataObject) -> Program:
         program.new((1, 2, 3, 4, 6, 8, 12)[number(0, 6)])
     for _ in range(number(1, 14)):
         one = any_of(program.axes)
-        match number(0, 15):
+        match number(0, 19):
             case 0 | 1:
                 program.join("product", [one, *(any_of(program.axes) for _ in range(number(0, 2)))])
             case 2 | 3:
@@ -98,6 +107,11 @@ def random_program(data: st.DataObject) -> Program:
                 program.factor(one, [first, one.size // first])
             case 10:
                 program.dims.fix(one, HELD)
+            case 11 | 12 if one.size:
+                program.take(one, np.array(data.draw(st.permutations(range(one.size)))))
+            case 13 | 14 if one.size:
+                anywhere = st.lists(st.integers(0, one.size - 1), min_size=1, max_size=LARGEST // 3)
+                program.take(one, np.array(data.draw(anywhere)))
             case _:
                 program.unify(one, any_of([axis for axis in program.axes if axis.size == one.size]))
     return program
@@ -110,6 +124,10 @@ def test_masks_of_free_atoms_keep_every_relation(data: st.DataObject, seed: int)
     rng = np.random.default_rng(seed)
     masks = {atom: rng.random(atom.size) < 0.7 for atom in program.free()}
     kept = {axis: program.dims.kept(axis, masks) for axis in program.axes}
+    size = kept_sizes(program.dims, {atom: int(mask.sum()) for atom, mask in masks.items()})
+    assert [size(axis) for axis in program.axes] == [int(kept[a].sum()) for a in program.axes]
+    for taken, whole, index in program.lists:
+        np.testing.assert_array_equal(kept[taken], kept[whole][index])
     for kind, whole, parts in program.relations:
         np.testing.assert_array_equal(
             program.dims.kept(whole, masks), _joined(kind, [kept[p] for p in parts])
@@ -211,6 +229,98 @@ def test_without_products_units_are_exactly_the_classes_of_entries(data: st.Data
         for place, label in enumerate(row.tolist()):
             classes.setdefault(labels.find(label), set()).add((axis, place))
     assert found == {frozenset(places) for places in classes.values()}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_with_lists_every_unit_is_a_class_of_entries_and_all_units_of_an_atom_occur_alike(
+    data: st.DataObject,
+) -> None:
+    program, labels = Program(), Labels()
+    for size in data.draw(st.lists(st.integers(2, 9), min_size=1, max_size=3)):
+        program.new(size)
+        labels.axes.append(labels.new(size))
+    for _ in range(data.draw(st.integers(1, 10))):
+        k = data.draw(st.integers(0, len(program.axes) - 1))
+        one, row = program.axes[k], labels.axes[k]
+        match data.draw(st.sampled_from(["permute", "choose", "concat", "unify", "unify", "cut"])):
+            case "permute" | "choose" as how:
+                several = st.lists(st.integers(0, one.size - 1), min_size=1, max_size=12)
+                orders = st.permutations(range(one.size)) if how == "permute" else several
+                index = np.array(data.draw(orders))
+                program.take(one, index)
+                assert (
+                    len(program.axes) == len(labels.axes) + 1
+                )  # without products it always is one
+                labels.axes.append(row[index])
+            case "concat" if one.size <= LARGEST // 2:
+                other = data.draw(st.sampled_from(range(len(program.axes))))
+                if program.axes[other].size <= LARGEST // 2:
+                    program.join("concat", [one, program.axes[other]])
+                    labels.axes.append(np.concatenate([row, labels.axes[other]]))
+            case "unify":
+                equal = [i for i, axis in enumerate(program.axes) if axis.size == one.size > 1]
+                if equal:
+                    other = data.draw(st.sampled_from(equal))
+                    program.unify(one, program.axes[other])
+                    labels.unify(row, labels.axes[other])
+            case "cut" if one.size > 2:
+                at = data.draw(st.integers(1, one.size - 1))
+                program.cut(one, [at])
+                assert len(program.axes) == len(labels.axes) + 2
+                labels.axes += [row[:at], row[at:]]
+    classes: dict[int, set[tuple[int, int]]] = {}
+    for axis, row in enumerate(labels.axes):
+        for place, label in enumerate(row.tolist()):
+            classes.setdefault(labels.find(label), set()).add((axis, place))
+    wanted = set(map(frozenset, classes.values()))
+    for atom in program.atoms():
+        assert not program.dims.reasons(atom)
+        occur = set()
+        for unit in range(atom.size):
+            masks = {atom: np.arange(atom.size) != unit}
+            gone = [~program.dims.kept(dim, masks) for dim in program.axes]
+            assert {
+                (axis, int(k)) for axis, row in enumerate(gone) for k in np.flatnonzero(row)
+            } in wanted
+            occur.add(tuple(int(row.sum()) for row in gone))
+        assert len(occur) == 1
+
+
+def test_a_permutation_that_meets_what_it_permutes_ties_its_cycles() -> None:
+    dims = Dims()
+    axis = dims.new(8)
+    order = np.array([1, 0, 3, 2, 5, 6, 7, 4])  # two swaps, and a cycle of four
+    other = dims.take(axis, order)
+    assert other is not None
+    assert not dims.same(axis, other)
+    dims.unify(axis, other, MIXED)
+    assert dims.same(axis, other)
+    [swaps] = dims.atoms(axis)  # the cycle of four is one thing alone, and never goes
+    kept = dims.kept(axis, {swaps: np.array([True, False])})
+    assert kept.tolist() == [True, True, False, False, True, True, True, True]
+
+
+def test_a_shuffle_as_a_list_meets_the_factors_of_another_layout() -> None:
+    dims = Dims()
+    groups, inside = dims.new(3), dims.new(4)
+    before = dims.product([groups, inside])
+    after = dims.take(before, np.arange(12).reshape(3, 4).T.ravel())
+    assert after is not None
+    rows, columns = dims.factor(after, [4, 3], MIXED)
+    assert dims.same(rows, inside)
+    assert dims.same(columns, groups)
+    assert not dims.reasons(after)
+
+
+def test_lists_that_no_dim_says_are_refused_or_fixed() -> None:
+    dims = Dims()
+    product = dims.product([dims.new(2), dims.new(3)])
+    assert dims.take(product, np.array([0, 1, 5])) is None
+    after = dims.take(product, np.array([1, 0, 2, 3, 4, 5]))
+    assert after is not None
+    dims.unify(after, dims.product([dims.new(2), dims.new(3)]), MIXED)
+    assert dims.reasons(product) == [MIXED]
 
 
 def _ends(sizes: list[int]) -> set[int]:

@@ -64,7 +64,8 @@ def kept_sizes(dims: Dims, counts: Mapping[Dim, Any]) -> Size:
             elif root.kind == "product":
                 known[root] = math.prod(map(size, root.parts))
             else:
-                known[root] = sum(map(size, root.parts))
+                sizes = zip(map(size, root.parts), root.times, strict=True)
+                known[root] = sum(count * times for count, times in sizes)
         return known[root]
 
     return size

@@ -6,60 +6,24 @@ contraction), their dims are unified, as types are in type inference. A dim is a
 gives the atom that structure, so that structure found in one place is known in all places. What remains at the
 end are atoms: an index of an atom is the smallest thing that can be removed, everywhere at once.
 
-Cost is linear in the number of axes; no index is ever enumerated.
+A dim may also be *indexed*: dims joined end to end and read by a list of positions, as in ``x[:, order]``. All entries
+of one of them occur equally often in it, so that every unit of an atom counts alike; an atom whose units do not is
+split by how often they occur. Where two such axes are one, units are tied that lie on the same entry: in
+``x + x[:, order]`` the cycles of the permutation, of which those of equal length are the units of one atom.
+
+Cost is linear in the number of axes; single entries are enumerated only where there are lists of positions.
 """
 
-import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate
-from typing import Literal
+from itertools import accumulate, pairwise
 
 import numpy as np
 
-Kind = Literal["atom", "product", "concat"]
+from wormjax.structure._dim import Dim, Kind, Reason
+from wormjax.structure._index_lists import grid, ranks, read, tied
 
-
-@dataclasses.dataclass(frozen=True)
-class Reason:
-    """Why an axis must stay whole.
-
-    Attributes:
-      why: a sentence.
-      primitive: the primitive that asks for it, or "" (an input, an output, a rule of the user).
-      source: file and line of the traced program, or "".
-    """
-
-    why: str
-    primitive: str = ""
-    source: str = ""
-
-    def __str__(self) -> str:
-        at = (
-            f" [{self.primitive}{' at ' + self.source if self.source else ''}]"
-            if self.primitive
-            else ""
-        )
-        return f"{self.why}{at}"
-
-
-class Dim:
-    """One axis; a node of the union-find that `Dims` keeps. Compare with `Dims.same`, not with ``==``."""
-
-    __slots__ = ("kind", "parent", "parts", "reasons", "serial", "size")
-
-    def __init__(self, size: int, serial: int, kind: Kind = "atom", parts: tuple["Dim", ...] = ()):
-        self.size, self.serial = size, serial
-        self.kind: Kind = kind
-        self.parts = parts
-        self.parent: Dim | None = None
-        self.reasons: dict[str, Reason] = {}
-
-    def __repr__(self) -> str:
-        inner = {"atom": "", "product": " x ", "concat": " + "}[self.kind].join(
-            map(repr, self.parts)
-        )
-        return f"d{self.serial}:{self.size}" if self.kind == "atom" else f"({inner})"
+__all__ = ["Dim", "Dims", "Reason"]
 
 
 class Dims:
@@ -83,6 +47,26 @@ class Dims:
         flat = [p for part in parts for p in self._parts(part, "concat") if p.size != 0]
         return self._composite("concat", flat, sum(p.size for p in parts))
 
+    def take(self, dim: Dim, index: np.ndarray) -> Dim | None:
+        """Return the axis of the entries of ``dim`` at a list of positions; None where its structure forbids it.
+
+        Atoms are split by how often their units occur in the list, those that do not occur among them.
+        """
+        parts, entries = self._laid(dim)
+        counts = np.bincount(entries[index], minlength=sum(part.size for part in parts))
+        ends = np.cumsum([part.size for part in parts])
+        uneven = [
+            (part, often)
+            for part, often in zip(parts, np.split(counts, ends[:-1]), strict=True)
+            if (often != often[0]).any()
+        ]
+        if any(part.kind != "atom" for part, _ in uneven):
+            return None
+        for atom, often in uneven:
+            self._split(atom, often)
+        parts, entries = self._laid(dim)
+        return self._indexed(parts, entries[index])
+
     def find(self, dim: Dim) -> Dim:
         """Return the representative of a dim, with the structure known by now."""
         root = dim
@@ -97,6 +81,9 @@ class Dims:
         a, b = self.find(a), self.find(b)
         if a is b:
             return True
+        if "indexed" in (a.kind, b.kind):
+            (x, f), (y, g) = self._laid(a), self._laid(b)
+            return len(x) == len(y) and np.array_equal(f, g) and all(map(self.same, x, y))
         if a.kind != b.kind or a.kind == "atom":
             return False
         x, y = self._parts(a, a.kind), self._parts(b, b.kind)
@@ -124,11 +111,13 @@ class Dims:
             raise ValueError(f"axes of {a.size} and {b.size} entries cannot be the same axis")
         if a.size <= 1:
             return
-        if a.kind == "atom" or b.kind == "atom":
-            self._bind(*((a, b) if a.kind == "atom" else (b, a)))
-            return
         done = False
-        if a.kind == b.kind == "product":
+        if "indexed" in (a.kind, b.kind):
+            done = self._align_indexed(a, b, reason)
+        elif a.kind == "atom" or b.kind == "atom":
+            self._bind(*((a, b) if a.kind == "atom" else (b, a)))
+            done = True
+        elif a.kind == b.kind == "product":
             done = self._align_products(a, b, reason)
         elif a.kind == b.kind == "concat":
             done = self._align_concats(a, b, reason)
@@ -177,8 +166,9 @@ class Dims:
         if root.kind == "atom":
             return masks[root] if root in masks else np.ones(root.size, bool)
         inner = [self.kept(part, masks) for part in root.parts]
-        if root.kind == "concat":
-            return np.concatenate(inner)
+        if root.kind != "product":
+            joined = np.concatenate(inner)
+            return joined if root.index is None else joined[root.index]
         whole = np.ones(1, bool)
         for part in inner:
             whole = (whole[:, None] & part[None, :]).ravel()
@@ -193,11 +183,18 @@ class Dims:
         if root is target:
             return values[:, None]
         found = [np.zeros((target.size, 0), values.dtype)]
-        if root.kind == "concat":
+        if root.kind in ("concat", "indexed"):
+            # by entry of the parts; where they occur repeatedly, their places come one after another
+            order = (
+                np.arange(root.size)
+                if root.index is None
+                else np.argsort(root.index, kind="stable")
+            )
             start = 0
-            for part in root.parts:
-                found.append(self.project(part, target, values[start : start + part.size]))
-                start += part.size
+            for part, times in zip(root.parts, root.times, strict=True):
+                rows = values[order[start : start + times * part.size]].reshape(part.size, times)
+                found += [self.project(part, target, column) for column in rows.T]
+                start += times * part.size
         elif root.kind == "product":
             grid = values.reshape([part.size for part in root.parts])
             for axis, part in enumerate(root.parts):
@@ -222,6 +219,43 @@ class Dims:
             return [root]
         return [p for part in root.parts for p in self._parts(part, kind)]
 
+    def _laid(self, dim: Dim) -> tuple[list[Dim], np.ndarray]:
+        """The atoms and products that an axis reads, in that order, and where in them each of its entries lies."""
+        starts: dict[tuple[int, ...], int] = {}
+        parts: list[Dim] = []
+
+        def entries(dim: Dim) -> np.ndarray:
+            root = self.find(dim)
+            if root.kind in ("concat", "indexed"):
+                joined = np.concatenate([entries(part) for part in root.parts])
+                return joined if root.index is None else joined[root.index]
+            key = tuple(map(id, self._parts(root, "product")))
+            if key not in starts:
+                starts[key] = sum(part.size for part in parts)
+                parts.append(root)
+            return np.arange(starts[key], starts[key] + root.size)
+
+        index = entries(dim)
+        return self._read(parts, index)
+
+    def _read(self, parts: list[Dim], index: np.ndarray) -> tuple[list[Dim], np.ndarray]:
+        """Leave out the parts that no position lies on, and order the others by the first one that does."""
+        order, positions = read([part.size for part in parts], index)
+        return [parts[k] for k in order], positions
+
+    def _indexed(self, parts: list[Dim], index: np.ndarray) -> Dim:
+        """The axis that reads joined parts at a list of positions, in the simplest form."""
+        parts, index = self._read(parts, index)
+        if np.array_equal(index, np.arange(sum(part.size for part in parts))):
+            return self.concat(parts)
+        self._count += 1
+        return Dim(len(index), self._count, "indexed", tuple(parts), index)
+
+    def _split(self, atom: Dim, by: np.ndarray) -> None:
+        """Split an atom into one atom for each number that its units are given."""
+        sizes, position = ranks(by)
+        self._bind(atom, self._indexed([self.new(n) for n in sizes], position))
+
     def _bind(self, atom: Dim, target: Dim) -> None:
         target = self.find(target)
         if atom is target:
@@ -236,6 +270,9 @@ class Dims:
             halves = self.new(at), self.new(root.size - at)
             self._bind(root, self.concat(halves))
             return halves
+        if root.kind == "indexed":
+            ends = self.take(root, np.arange(at)), self.take(root, np.arange(at, root.size))
+            return None if ends[0] is None or ends[1] is None else (ends[0], ends[1])
         parts = self._parts(root, root.kind)
         if root.kind == "product":
             inner = root.size // parts[0].size
@@ -273,7 +310,7 @@ class Dims:
                 stack[-1:] = self._parts(big, "product")[::-1]
                 continue
             split = [self.new(small.size), self.new(big.size // small.size)]
-            self._bind(big, self.product(split))
+            self.unify(big, self.product(split), reason)
             stack[-1:] = split[::-1]
         return not x and not y
 
@@ -305,3 +342,37 @@ class Dims:
         for piece, part in zip(mine, theirs, strict=True):
             self.unify(piece, part, reason)
         return True
+
+    def _align_indexed(self, a: Dim, b: Dim, reason: Reason) -> bool:
+        """Unify two axes of which one reads others at a list of positions."""
+        (x, f), (y, g) = self._laid(a), self._laid(b)
+        if np.array_equal(f, g) and [p.size for p in x] == [q.size for q in y]:
+            for p, q in zip(x, y, strict=True):
+                self.unify(p, q, reason)
+            return True
+        for (these, here), (others, there) in (((x, f), (y, g)), ((y, g), (x, f))):
+            is_atom = len(these) == 1 and these[0].kind == "atom" and these[0].size == len(here)
+            if is_atom and not any(these[0] in self.atoms(other) for other in others):
+                self._bind(these[0], self._indexed(others, there[np.argsort(here)]))
+                return True
+        if all(part.kind == "atom" for part in (*x, *y)):
+            self._tie_units(x, f, y, g)
+            return True
+        if len(x) == len(y) == 1 and x[0].size == y[0].size == len(f):
+            shape = grid(f[np.argsort(g)])
+            if shape is not None:  # a transposition written as a list, as in a shuffle of channels
+                parts = self.factor(x[0], shape, reason)
+                self.unify(self.product(parts[::-1]), y[0], reason)
+                return True
+        return False
+
+    def _tie_units(self, x: list[Dim], f: np.ndarray, y: list[Dim], g: np.ndarray) -> None:
+        """Tie the units of atoms that lie on the same entry; classes that are made alike become one atom."""
+        atoms = list(dict.fromkeys((*x, *y)))
+        starts = np.cumsum([0, *(atom.size for atom in atoms)])
+        of = {atom: np.arange(*span) for atom, span in zip(atoms, pairwise(starts), strict=True)}
+        left, right = (np.concatenate([of[a] for a in part])[i] for part, i in ((x, f), (y, g)))
+        sizes, position = tied([atom.size for atom in atoms], left, right)
+        made = [self.new(n) for n in sizes]
+        for atom, entries in of.items():
+            self._bind(atom, self._indexed(made, position[entries]))

@@ -236,6 +236,35 @@ def _slice(fills: Fills, step: Step, axis: int) -> Fill | None:
     return fills.of(step.inputs[0], axis) if whole else None
 
 
+def _gather(fills: Fills, step: Step, axis: int) -> Fill | None:
+    """Follow an axis that is read at a list of positions, and those beside it."""
+    if step.positions is None:
+        return None
+    numbers, [number, *_] = step.eqn.params["dimension_numbers"], step.inputs
+    [source] = numbers.start_index_map
+    if axis in numbers.offset_dims:
+        rest = [k for k in range(len(fills.flat.axes[number])) if k != source]
+        return fills.of(number, rest[numbers.offset_dims.index(axis)])
+    if step.positions.ndim > 1:
+        return None
+    return _at(fills, number, source, step.positions[fills.gone(step.outputs[0], axis)])
+
+
+def _rev(fills: Fills, step: Step, axis: int) -> Fill:
+    [number] = step.inputs
+    if axis not in step.eqn.params["dimensions"]:
+        return fills.of(number, axis)
+    last = fills.shape(number)[axis] - 1
+    return _at(fills, number, axis, last - fills.gone(step.outputs[0], axis))
+
+
+def _at(fills: Fills, number: int, axis: int, entries: np.ndarray) -> Fill:
+    """The fill of some removed entries of a value."""
+    where = np.searchsorted(fills.gone(number, axis), entries)
+    fill = fills.of(number, axis)
+    return Fill(fill.numbers[where], fill.varies[where])
+
+
 def _concatenate(fills: Fills, step: Step, axis: int) -> Fill | None:
     parts = [fills.of(number, axis) for number in step.inputs if axis in fills.pruned(number)]
     if axis == step.eqn.params["dimension"]:
@@ -325,6 +354,8 @@ _RULES: dict[str, Rule] = {
     "reshape": _reshape,
     "slice": _slice,
     "squeeze": _squeeze,
+    "gather": _gather,
+    "rev": _rev,
     "concatenate": _concatenate,
     "pad": _pad,
     "reduce_sum": _reduce,

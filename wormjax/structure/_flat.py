@@ -29,11 +29,13 @@ class Step:
       eqn: its primitive and parameters; its own variables are replaced by numbers:
       inputs: numbers of the values that it reads.
       outputs: numbers of the values that it makes.
+      positions: of one that reads an axis at a list of positions, the list.
     """
 
     eqn: JaxprEqn
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    positions: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,7 +99,7 @@ class _Flattening:
                 outputs = self.call(eqn.params[inner], scope.inner[index][0], inputs)
             else:
                 outputs = [self.value(scope.of(v)) for v in eqn.outvars]
-                self.steps.append(Step(eqn, inputs, tuple(outputs)))
+                self.steps.append(Step(eqn, inputs, tuple(outputs), scope.lists.get(index)))
             numbers.update(zip(eqn.outvars, outputs, strict=True))
         return list(map(read, jaxpr.outvars))
 

@@ -191,11 +191,19 @@ def _unique_names(groups: list[Group]) -> list[Group]:
     return named
 
 
+def _has_list(groups: Groups, dim: Dim) -> bool:
+    """Whether a list of positions says where units lie on an axis."""
+    root = groups.traced.dims.find(dim)
+    return root.kind == "indexed" or any(_has_list(groups, part) for part in root.parts)
+
+
 def _pattern(groups: Groups, dim: Dim, group: Group) -> str:
     """How unit c lies on a merged or joined axis, read off its first unit."""
     mask = np.ones(group.size, bool)
     mask[0] = False
     where = np.flatnonzero(~groups.traced.dims.kept(dim, {group.atom: mask}))
+    if _has_list(groups, dim):
+        return "at[c]" if len(where) == 1 else f"at[c, i], i < {len(where)}"
     first = f"{where[0]} + " if where[0] else ""
     if len(where) == 1:
         return f"{first}c"

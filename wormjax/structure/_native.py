@@ -5,6 +5,7 @@ program run natively on narrow arrays divides by narrow sizes. That is the same 
 and element-wise work only, and another thing where
 
 - a reduction crosses it: LayerNorm, RMSNorm, a mean over the width;
+- a list of positions speaks of its entries: ``x[:, order]``;
 - a constant n, 1/n, sqrt(n) or 1/sqrt(n) of one of its axes scales what it makes: the 1/sqrt(d) of attention. A
   constant does not say where it comes from, so one that only looks like a size counts, too; sizes below 8 do not.
 """
@@ -93,6 +94,9 @@ class _SizeBound:
         if name in _REDUCTIONS:
             axes = scope.of(eqn.invars[0])
             self.note([axes[k] for k in eqn.params["axes"]], f"{at} crosses it")
+        elif place.position in scope.lists:
+            dim = scope.of(eqn.invars[0])[eqn.params["dimension_numbers"].start_index_map[0]]
+            self.note([dim], f"{at} reads it at a list of positions")
         elif name in _SCALES:
             for (variable, trait), other in zip(
                 zip(eqn.invars, traits, strict=True), reversed(traits), strict=True

@@ -36,13 +36,23 @@ Ghost = Uniform | Array | None
 class Value:
     """An array at kept sizes, and what its removed entries would hold.
 
+    Args:
+      array: the kept entries.
+      ghost: for an axis, what every removed entry along it holds.
+      each: for an axis along which the removed entries differ, all of them.
+
     Attributes:
       array: the kept entries.
     """
 
-    def __init__(self, array: Any, ghost: Callable[[int], Ghost] | None = None):
+    def __init__(
+        self,
+        array: Any,
+        ghost: Callable[[int], Ghost] | None = None,
+        each: Callable[[int], Array | None] | None = None,
+    ):
         self.array = array
-        self._ghost = ghost
+        self._ghost, self._each = ghost, each
         self._known: dict[int, Ghost] = {}
 
     def ghost(self, axis: int) -> Ghost:
@@ -50,6 +60,10 @@ class Value:
         if axis not in self._known:
             self._known[axis] = None if self._ghost is None else self._ghost(axis)
         return self._known[axis]
+
+    def each(self, axis: int) -> Array | None:
+        """All removed entries along an axis, where they differ and are known nevertheless, as of a captured array."""
+        return None if self._each is None else self._each(axis)
 
 
 def literal(number: Any) -> Value:
@@ -101,7 +115,8 @@ class Replay:
         for index, eqn in enumerate(jaxpr.eqns):
             self.index = index
             rule = self.rules.get(eqn.primitive.name, same_size)
-            results = rule(self, eqn, *map(read, eqn.invars))
+            with eqn.ctx.manager:  # the mesh that was set around this equation, among others
+                results = rule(self, eqn, *map(read, eqn.invars))
             values.update(zip(eqn.outvars, results, strict=True))
         return [read(v) for v in jaxpr.outvars]
 
@@ -165,16 +180,16 @@ class Replay:
                     small = jnp.take(small, np.flatnonzero(self.kept(dim)), axis=axis)
 
         def ghost(axis: int) -> Ghost:
-            if not is_known:
-                return None
             gone = np.take(np.asarray(array), np.flatnonzero(~self.kept(axes[axis])), axis=axis)
-            return (
-                Uniform(np.asarray(gone.ravel()[0]))
-                if gone.size and (gone == gone.ravel()[0]).all()
-                else None
-            )
+            alike = gone.size and (gone == gone.ravel()[0]).all()
+            return Uniform(np.asarray(gone.ravel()[0])) if alike else None
 
-        return Value(small, ghost)
+        def each(axis: int) -> Array:
+            kept = [self.kept(dim) for dim in axes]
+            kept[axis] = ~kept[axis]
+            return jnp.asarray(np.asarray(array)[np.ix_(*kept)])
+
+        return Value(small, ghost, each) if is_known else Value(small)
 
     def error(self, eqn: JaxprEqn, why: str) -> ReplayError:
         """Return an error that names the present primitive and its line."""

@@ -53,7 +53,7 @@ class _Streams:
             runs = [self.run(s, inner[len(inner) - len(jaxpr_of(s).invars) :]) for s in place.inner]
             fitting = [run for run in runs if len(run) == len(eqn.outvars)]
             return [frozenset().union(*each) for each in zip(*fitting, strict=True)] or [together]
-        if name in _BEGIN:
+        if name in _BEGIN and place.position not in place.scope.lists:
             together = self._new()
         elif name == "broadcast_in_dim":
             spread = math.prod(shape_of(eqn.outvars[0])) > math.prod(shape_of(eqn.invars[0]))

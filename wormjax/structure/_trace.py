@@ -1,10 +1,12 @@
 """From a function to its jaxpr with a dim on every axis of every value."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from jaxtyping import PyTree
 
@@ -24,12 +26,22 @@ class Scope:
       axes: dims of every variable, in order of its axes.
       results: those of the jaxpr's results.
       inner: for an equation that holds jaxprs, the scope of each, in the rule's order.
+      outer: the scope around, and what each operand of the jaxpr is there; None where it is no one value.
+      lists: for an equation that reads an axis at a list of positions, the list.
     """
 
     jaxpr: Jaxpr | ClosedJaxpr
     axes: dict[Var, Axes] = dataclasses.field(default_factory=dict)
     results: list[Axes] = dataclasses.field(default_factory=list)
     inner: dict[int, list["Scope"]] = dataclasses.field(default_factory=dict)
+    outer: tuple["Scope", Sequence[Var | Literal | None]] | None = None
+    lists: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def makers(self) -> dict[Var, tuple[int, JaxprEqn]]:
+        """For each variable that an equation makes, the equation and its position."""
+        jaxpr = getattr(self.jaxpr, "jaxpr", self.jaxpr)
+        return {v: (k, eqn) for k, eqn in enumerate(jaxpr.eqns) for v in eqn.outvars}
 
     def of(self, atom: Var | Literal) -> Axes:
         """Return the axes of an equation's operand; a literal is a scalar here."""
@@ -88,18 +100,31 @@ class Walk:
         """Walk a jaxpr in the present scope and return the axes of its results."""
         self.scope.axes.update(zip(jaxpr.constvars, consts, strict=True))
         self.scope.axes.update(zip(jaxpr.invars, operands, strict=True))
+        self._fix_sharded(jaxpr.invars)
         for index, eqn in enumerate(jaxpr.eqns):
             self.index = index
             rule = self.rules.get(eqn.primitive.name, unknown)
             results = rule(self, eqn, *(self.scope.of(v) for v in eqn.invars))
             self.scope.axes.update(zip(eqn.outvars, map(tuple, results), strict=True))
+            self._fix_sharded(eqn.outvars, eqn)
         return [self.scope.of(v) for v in jaxpr.outvars]
 
-    def enter(self, jaxpr: Jaxpr | ClosedJaxpr, operands: Sequence[Axes]) -> list[Axes]:
-        """Walk a jaxpr inside the present equation, in a scope of its own."""
+    def enter(
+        self,
+        jaxpr: Jaxpr | ClosedJaxpr,
+        operands: Sequence[Axes],
+        given: Sequence[Var | Literal | None] = (),
+    ) -> list[Axes]:
+        """Walk a jaxpr inside the present equation, in a scope of its own.
+
+        Args:
+          jaxpr: the jaxpr.
+          operands: axes of its operands.
+          given: the variables that its first operands are whenever it runs; None for one that changes.
+        """
         outer, index = self.scope, self.index
         self.around.append(getattr(outer.jaxpr, "jaxpr", outer.jaxpr).eqns[index])
-        self.scope = scope = Scope(jaxpr)
+        self.scope = scope = Scope(jaxpr, outer=(outer, given))
         outer.inner.setdefault(index, []).append(scope)
         consts: list[Axes] = []
         if isinstance(jaxpr, ClosedJaxpr):
@@ -111,6 +136,17 @@ class Walk:
         finally:
             self.scope, self.index = outer, index
             self.around.pop()
+
+    def _fix_sharded(self, variables: Sequence[Var], eqn: JaxprEqn | None = None) -> None:
+        """Keep whole what explicit sharding shares out: the devices of a mesh axis must hold equally much."""
+        for variable in variables:
+            sharding = getattr(variable.aval, "sharding", None)
+            if sharding is None or sharding.mesh.empty:
+                continue
+            for dim, names in zip(self.scope.of(variable), sharding.spec, strict=False):
+                if names:
+                    why = f"it is sharded over the mesh axis {names!r}"
+                    self.dims.fix(dim, Reason(why) if eqn is None else self.reason(eqn, why))
 
     def fresh(self, shape: Sequence[int]) -> Axes:
         """Return axes of which nothing is known yet."""

@@ -76,11 +76,12 @@ def units_along(dims: Dims, dim: Dim, atom: Dim) -> np.ndarray:
         return np.arange(target.size)[:, None]
     inner = [units_along(dims, part, target) for part in root.parts]
     width = max((table.shape[1] for table in inner), default=0)
-    if root.kind == "concat":
+    if root.kind in ("concat", "indexed"):
         short = [
             np.pad(t, ((0, 0), (0, width - t.shape[1])), constant_values=target.size) for t in inner
         ]
-        return np.concatenate(short)
+        joined = np.concatenate(short)
+        return joined if root.index is None else joined[root.index]
     columns: list[np.ndarray] = []
     sizes = [part.size for part in root.parts]
     for k, table in enumerate(inner):

@@ -11,7 +11,10 @@ from wormjax.structure._scopes import Place
 from wormjax.structure._trace import Scope, Traced
 
 UNREAD = Reason("no result depends on it for these inputs")
-_TAKING = ("slice", "dynamic_slice")  # what these leave out is not read by them
+_TAKING = (
+    "slice",
+    "dynamic_slice",
+)  # what these leave out is not read by them, nor what a list does
 
 
 def fix_unread(traced: Traced) -> None:
@@ -50,7 +53,7 @@ def _read(traced: Traced, scope: Scope) -> set[Dim]:
         inside = [_read(traced, inner) for inner in Place(eqn, scope, index).inner]
         for operand in eqn.invars:
             ending = atoms(operand) - made
-            if eqn.primitive.name in _TAKING:
+            if eqn.primitive.name in _TAKING or index in scope.lists:
                 ending.clear()
             elif inside:
                 ending &= set[Dim]().union(*inside)

@@ -89,17 +89,33 @@ def test_slices_at_traced_positions(check_function):
     assert checked.free == 1
 
 
-STATIC = {
-    "list": lambda x: x[:, np.asarray([3, 1, 2])],
-    "take": lambda x: jnp.take(x, np.asarray([3, 1, 2]), axis=1),
-    "traced": lambda x: jnp.take(x, jnp.argmax(x[:, :1], axis=0), axis=1),
+# positions that the program's text does not tell, or that no dim says
+WHOLE = {
+    "computed": lambda h, _: jnp.take(h, jnp.argmax(h[:, :1], axis=0), axis=1),
+    "an input": lambda h, ids: h[:, ids],
+    "from a loop": lambda h, _: lax.fori_loop(
+        0, 2, lambda k, c: c + jnp.take(h, jnp.arange(8) - k, axis=1), h
+    ),
+    "beyond the bounds": lambda h, _: jnp.take(h, np.asarray([3, 9]), axis=1),
+    "a table of positions": lambda h, _: h[:, np.arange(16).reshape(4, 4) % 8],
+    "some repeated": lambda h, _: h[:, np.asarray([[0, 1], [2, 1]])],
+    "across factors": lambda h, _: (
+        h.reshape(5, 2, 4).swapaxes(1, 2).reshape(5, 8)[:, np.asarray([3, 1, 2])]
+    ),
 }
 
 
-@pytest.mark.parametrize("name", STATIC)
-def test_a_channel_axis_that_is_indexed_stays_whole(name):
-    traced = trace(lambda p, x: STATIC[name](x @ p), normal(4, 8), (normal(5, 4),), None, PROPAGATE)
-    assert "it is looked up by index" in [r.why for r in traced.dims.reasons(traced.params[0][1])]
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_channel_axis_whose_positions_are_not_told_stays_whole(name):
+    def apply(p, x, ids):
+        return WHOLE[name](x @ p, ids)
+
+    inputs = normal(5, 4), np.arange(4)
+    traced = trace(apply, normal(4, 8), inputs, None, PROPAGATE)
+    [why] = [r for r in traced.dims.reasons(traced.params[0][1]) if "looked up" in r.why]
+    assert why.why == "it is looked up by index"
+    assert why.primitive == "gather"
+    assert why.source.startswith("test_gather.py:")
 
 
 def test_part_of_a_channel_axis_stays_whole():

@@ -49,13 +49,12 @@ def test_a_single_removed_entry_is_known(check_function, seed):
     assert check_function(apply, normal(4, 8), X, ratio=0.125, seed=seed).free == 1
 
 
-def test_several_removed_entries_hold_different_numbers(check_function):
+def test_several_removed_entries_are_counted_one_by_one(check_function):
     def apply(w, x):
         numbers = lax.broadcasted_iota(jnp.float32, (5, 8), 1)
         return lax.reduce_sum(numbers, (1,)) + lax.reduce_sum(numbers * (x @ w), (1,))
 
-    with pytest.raises(ValueError, match=r"reduce_sum at test_iota\.py:\d+: "):
-        check_function(apply, normal(4, 8), X)
+    assert check_function(apply, normal(4, 8), X).free == 1
 
 
 def test_along_other_axes_the_numbers_repeat(check_function):

@@ -71,18 +71,58 @@ def test_operands_of_a_barrier_are_not_tied(check_function):
     assert check_function(apply, {**PARAMS, "c": normal(4, 8)}, X).free == 2
 
 
-def test_a_cast_between_sharding_types_is_a_barrier():
-    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Explicit,))
+EXPLICIT = jax.make_mesh(
+    (2, 4), ("data", "model"), axis_types=(AxisType.Explicit, AxisType.Explicit)
+)
 
+
+def test_channels_pass_beside_axes_that_are_explicitly_sharded(check_function):
     def apply(p, x):
-        return (
-            jax.sharding.reshard(x @ p["a"], NamedSharding(mesh, PartitionSpec("data", None)))
-            @ p["b"]
-        )
+        rows = jax.sharding.reshard(x, PartitionSpec("data", None))
+        hidden = lax.cos(rows @ p["a"]) + rows[:, :1]  # what is removed differs from row to row
+        moved = jax.sharding.reshard(hidden, PartitionSpec("model", None))
+        centred = moved - jnp.mean(moved, axis=1, keepdims=True)
+        return jax.sharding.reshard(centred @ p["b"], PartitionSpec(None, None))
 
-    with jax.set_mesh(mesh):
-        traced = trace(apply, PARAMS, (jnp.asarray(X),), None, PROPAGATE)
-    [reason] = traced.dims.reasons(traced.params[0][1])
+    with jax.set_mesh(EXPLICIT):
+        assert check_function(apply, PARAMS, normal(8, 4)).free == 1
+
+
+def test_channels_that_are_explicitly_sharded_stay_whole(check_function):
+    def apply(p, x):
+        hidden = jax.sharding.reshard(x @ p["a"], PartitionSpec("data", "model"))
+        whole = jax.sharding.reshard(lax.cos(hidden), PartitionSpec(None, None))
+        return (lax.cos(whole @ p["b"]) @ p["c"]).sum(1)
+
+    with jax.set_mesh(EXPLICIT):
+        checked = check_function(apply, {**PARAMS, "c": normal(3, 4)}, X)
+    assert checked.free == 2
+    [reason] = checked.traced.dims.reasons(checked.traced.params[0][1])
+    assert str(reason).startswith(
+        "it is sharded over the mesh axis 'model' [reshard at test_placement.py:"
+    )
+
+
+def test_parameters_that_come_explicitly_sharded_stay_whole():
+    with jax.set_mesh(EXPLICIT):
+        kernel = jax.device_put(PARAMS["a"], PartitionSpec(None, "model"))
+        traced = trace(lambda p, x: x @ p["a"], {"a": kernel}, (jnp.asarray(X),), None, PROPAGATE)
+    reasons = [str(r) for r in traced.dims.reasons(traced.params[0][1])]
+    assert reasons[0] == "it is sharded over the mesh axis 'model'"
+
+
+def test_a_cast_to_automatic_mesh_axes_is_a_barrier(check_function):
+    def apply(p, x):
+        rows = jax.sharding.reshard(x, PartitionSpec("data", None))
+        rows = lax.cos(rows @ p["e"]) @ p["f"]
+        inside = jax.sharding.auto_axes(
+            lambda h: lax.cos(h), axes="model", out_sharding=PartitionSpec("data", None)
+        )
+        return jax.sharding.reshard(inside(rows @ p["a"]) @ p["b"], PartitionSpec(None, None))
+
+    with jax.set_mesh(EXPLICIT):
+        checked = check_function(apply, {**PARAMS, "e": normal(4, 6), "f": normal(6, 4)}, X)
+    assert checked.free == 2
+    [reason] = checked.traced.dims.reasons(checked.traced.params[0][1])
     assert reason.primitive == "reshard"
-    assert reason.source.startswith("test_placement.py:")
     assert "no rule says what this primitive does" in reason.why

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax import lax
 
@@ -109,6 +110,34 @@ def test_entries_removed_twice_must_be_numbers(check_function, reduce):
     message = r"reduce_sum at test_reduce.py:\d+: .*leave the group whole"
     with pytest.raises(ReplayError, match=message):
         check_function(apply, {"a": PARAMS["a"], "e": PARAMS["e"]}, X, normal(5, 1, 1))
+
+
+SHIFT, LABELS = normal(8), np.array([1, 0, 2, 2, 1])
+
+# removed entries that differ and are known: an array that the function has captured stands beside them
+BESIDE = {
+    "mean": lambda h, x: jnp.mean((h + SHIFT[None]) ** 2, 1),
+    "maximum": lambda h, x: jnp.max(h + SHIFT[None], 1),
+    "product": lambda h, x: jnp.prod(1.0 + h * SHIFT[None] + SHIFT[None], 1),
+    "beside rows": lambda h, x: jnp.sum(jnp.exp(h + x[:, :1]) * SHIFT[None], 1),
+    "cross entropy": lambda h, x: optax.softmax_cross_entropy(h, np.eye(8)[LABELS].astype("f4")),
+    "counted classes": lambda h, x: optax.softmax_cross_entropy(h, jax.nn.one_hot(LABELS, 8)),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_removed_entries_beside_a_captured_array_are_reduced_one_by_one(check_function, name):
+    assert check_function(lambda p, x: BESIDE[name](x @ p["a"], x), SUBSET, X).free == 1
+
+
+def test_integer_labels_that_are_captured_look_up_their_classes(check_function):
+    def apply(p, x):
+        logits = jnp.tanh(x @ p["e"]) @ p["f"]
+        return optax.softmax_cross_entropy_with_integer_labels(logits, LABELS)
+
+    checked = check_function(apply, {"e": PARAMS["e"], "f": normal(6, 3)}, X)
+    assert checked.free == 1
+    assert checked.traced.dims.reasons(checked.traced.params[1][1])
 
 
 def test_a_reduction_of_an_unpruned_axis_passes_the_others(check_function):

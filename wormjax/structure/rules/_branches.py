@@ -33,7 +33,9 @@ from wormjax.structure.rules._crossing import (
 
 def propagate(walk: Walk, eqn: JaxprEqn, _: Axes, *operands: Axes) -> Sequence[Axes]:
     """Walk every branch and make their results one."""
-    first, *others = [walk.enter(branch, operands) for branch in eqn.params["branches"]]
+    first, *others = [
+        walk.enter(branch, operands, eqn.invars[1:]) for branch in eqn.params["branches"]
+    ]
     why = walk.reason(eqn, "its branches group this axis differently")
     for other in others:
         for x, y in zip(first, other, strict=True):

@@ -13,6 +13,7 @@ https://docs.jax.dev/en/latest/_autosummary/jax.lax.broadcast_in_dim.html
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from jax.extend.core import JaxprEqn
 
@@ -55,7 +56,14 @@ def evaluate(run: Replay, eqn: JaxprEqn, operand: Value) -> Sequence[Value]:
             return None
         return bind(eqn, [narrow], shape=(*shape[:axis], 1, *shape[axis + 1 :]))[0]
 
-    return [Value(bind(eqn, [operand.array], shape=shape)[0], ghost)]
+    def each(axis: int) -> Any:
+        source = _source(eqn, axis)
+        known = None if source is None else operand.each(source)
+        if source is None or known is None:
+            return None
+        return bind(eqn, [known], shape=(*shape[:axis], known.shape[source], *shape[axis + 1 :]))[0]
+
+    return [Value(bind(eqn, [operand.array], shape=shape)[0], ghost, each)]
 
 
 def _remaining(eqn: JaxprEqn) -> list[int]:

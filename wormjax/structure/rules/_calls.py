@@ -31,7 +31,7 @@ def _jaxpr(eqn: JaxprEqn) -> Jaxpr | ClosedJaxpr:
 
 def propagate(walk: Walk, eqn: JaxprEqn, *operands: Axes) -> Sequence[Axes]:
     """Walk the inner jaxpr."""
-    return walk.enter(_jaxpr(eqn), operands)
+    return walk.enter(_jaxpr(eqn), operands, eqn.invars)
 
 
 def evaluate(run: Replay, eqn: JaxprEqn, *operands: Value) -> Sequence[Value]:

@@ -38,7 +38,7 @@ def _set_of_arrays(walk: Walk, eqn: JaxprEqn, size: int) -> Dim:
 
 def propagate_concatenate(walk: Walk, eqn: JaxprEqn, *operands: Axes) -> Sequence[Axes]:
     """Join the operands' axes and tie the others."""
-    at = eqn.params["dimension"]
+    at = int(eqn.params["dimension"])  # `jnp.roll` counts by NumPy
     tied, pieces = _tied(walk, eqn, operands, at), [axes[at] for axes in operands]
     if all(piece.size <= 1 for piece in pieces):
         joined = _set_of_arrays(walk, eqn, sum(piece.size for piece in pieces))
@@ -49,7 +49,7 @@ def propagate_concatenate(walk: Walk, eqn: JaxprEqn, *operands: Axes) -> Sequenc
 
 def evaluate_concatenate(run: Replay, eqn: JaxprEqn, *operands: Value) -> Sequence[Value]:
     """Join what is kept of the operands."""
-    at, (axes, _) = eqn.params["dimension"], run.axes_of(eqn)
+    at, (axes, _) = int(eqn.params["dimension"]), run.axes_of(eqn)
     same = _passing.unchanged
     [passed] = _passing.evaluate(eqn, operands, lambda _, k: [k] * len(operands), constant=same)
 

@@ -20,6 +20,7 @@ from jax.extend.core import JaxprEqn, Literal, Var
 
 from wormjax.structure._replay import Evaluate, Ghost, Replay, Uniform, Value, bind, uniform
 from wormjax.structure._trace import Axes, Propagate, Walk, shape_of
+from wormjax.structure.rules import _passing
 from wormjax.structure.rules._passing import is_zero, zero
 
 NAMES = """
@@ -75,7 +76,21 @@ def evaluate(run: Replay, eqn: JaxprEqn, *operands: Value) -> Sequence[Value]:
 
         return ghost
 
-    return [Value(result, ghost_of(k)) for k, result in enumerate(results)]
+    def each_of(which: int) -> Callable[[int], Any]:
+        def each(axis: int) -> Any:
+            count = run.removed(run.axes_of(eqn)[1][which][axis])
+            entries = [count if k == axis else n for k, n in enumerate(results[which].shape)]
+            inner = [
+                _passing.one_by_one(v, axis, count)
+                if _lies_along(x, axis, shape)
+                else (v.array if jnp.ndim(v.array) == 0 else jnp.broadcast_to(v.array, entries))
+                for v, x in zip(operands, eqn.invars, strict=True)
+            ]
+            return None if any(x is None for x in inner) else bind(eqn, inner)[which]
+
+        return each
+
+    return [Value(result, ghost_of(k), each_of(k)) for k, result in enumerate(results)]
 
 
 def _number(value: Value, variable: Var | Literal) -> np.ndarray | None:

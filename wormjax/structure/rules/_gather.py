@@ -2,11 +2,13 @@
 
     out[b, o] = operand[start[b] + o]        o runs over a window of ``slice_sizes``
 
-An axis that is indexed stays whole, and so does one of which the window takes a part. An axis that the window takes
-whole passes; an indexed one too where starts are clamped, since only 0 is within the bounds. Axes of ``start`` pass,
-and batching axes of both are the same axes. The positions along the last axis of ``start`` name the operand's axes.
+An axis that is indexed stays whole, unless ``start`` is a list that the program's text tells (`_listed`), and so does
+one of which the window takes a part. An axis that the window takes whole passes; an indexed one too where starts are
+clamped, since only 0 is within the bounds. Axes of ``start`` pass, and batching axes of both are the same axes. The
+positions along the last axis of ``start`` name the operand's axes.
 
-Example: ``table[ids]`` with table (V, D), ids (N, T) keeps V and passes D: out (N, T, D).
+Example: ``table[ids]`` with table (V, D), ids (N, T) keeps V and passes D: out (N, T, D). ``h[:, [2, 0, 1]]`` permutes
+the channels of h.
 Jaxpr: ``gather[dimension_numbers=GatherDimensionNumbers(offset_dims=(2,), collapsed_slice_dims=(0,),
 start_index_map=(0,), operand_batching_dims=(), start_indices_batching_dims=()) slice_sizes=(1, 4) mode=...
 fill_value=None ...] table starts`` with starts:i32[2,3,1].
@@ -22,7 +24,7 @@ from jax.lax import GatherScatterMode
 
 from wormjax.structure._replay import Evaluate, Replay, Value
 from wormjax.structure._trace import Axes, Propagate, Walk, shape_of
-from wormjax.structure.rules import _passing
+from wormjax.structure.rules import _listed, _passing
 
 # for an axis of the result: the operand's axis, and the axis of the start indices, that it is
 Origin = tuple[int | None, int | None]
@@ -50,6 +52,11 @@ def origins(eqn: JaxprEqn) -> list[Origin]:
 def propagate(walk: Walk, eqn: JaxprEqn, operand: Axes, start: Axes) -> Sequence[Axes]:
     """Pass what is taken whole; keep what is indexed."""
     numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
+    listed = _listed.propagate(walk, eqn, operand)
+    if listed is not None:
+        beside = [d for k, d in enumerate(operand) if k not in numbers.start_index_map]
+        both, axes = (iter(listed), iter(beside)), range(len(shape_of(eqn.outvars[0])))
+        return [tuple(next(both[axis in numbers.offset_dims]) for axis in axes)]
     clamped = eqn.params["mode"] == GatherScatterMode.CLIP
     indexed = [
         operand[k]
@@ -73,6 +80,8 @@ def propagate(walk: Walk, eqn: JaxprEqn, operand: Axes, start: Axes) -> Sequence
 
 def evaluate(run: Replay, eqn: JaxprEqn, operand: Value, start: Value) -> Sequence[Value]:
     """Look up what is kept."""
+    if run.index in run.scope.lists:
+        return _listed.evaluate(run, eqn, operand)
     where, numbers = origins(eqn), eqn.params["dimension_numbers"]
     whole = [
         size == full

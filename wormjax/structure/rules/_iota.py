@@ -32,13 +32,14 @@ def evaluate(run: Replay, eqn: JaxprEqn) -> Sequence[Value]:
     at, dtype = eqn.params["dimension"], eqn.params["dtype"]
     shape, kept = run.shape(axes), run.kept(axes[at])
 
+    def listed(numbers: np.ndarray, shape: Sequence[int]) -> Any:
+        beside = numbers.astype(dtype).reshape([-1 if k == at else 1 for k in range(len(shape))])
+        return jnp.broadcast_to(beside, shape)
+
     def count(shape: Sequence[int]) -> Any:
         if kept.all():
             return bind(eqn, [], shape=tuple(shape))[0]
-        numbers = np.flatnonzero(kept).astype(dtype)
-        return jnp.broadcast_to(
-            numbers.reshape([-1 if k == at else 1 for k in range(len(shape))]), shape
-        )
+        return listed(np.flatnonzero(kept), shape)
 
     def ghost(axis: int) -> Ghost:
         if axis != at:
@@ -46,7 +47,13 @@ def evaluate(run: Replay, eqn: JaxprEqn) -> Sequence[Value]:
         gone = np.flatnonzero(~kept)
         return Uniform(np.asarray(gone[0], dtype)) if len(gone) == 1 else None
 
-    return [Value(count(shape), ghost)]
+    def each(axis: int) -> Any:
+        if axis != at:
+            return None
+        gone = np.flatnonzero(~kept)
+        return listed(gone, [len(gone) if k == at else n for k, n in enumerate(shape)])
+
+    return [Value(count(shape), ghost, each)]
 
 
 PROPAGATE: dict[str, Propagate] = {"iota": propagate}

@@ -59,7 +59,8 @@ def propagate_scan(walk: Walk, eqn: JaxprEqn, *operands: Axes) -> Sequence[Axes]
     """Walk one step."""
     n, m = scanned(eqn)
     consts, carry, xs = operands[:n], operands[n : n + m], operands[n + m :]
-    results = walk.enter(eqn.params["jaxpr"], [*consts, *carry, *(axes[1:] for axes in xs)])
+    rows = [axes[1:] for axes in xs]
+    results = walk.enter(eqn.params["jaxpr"], [*consts, *carry, *rows], eqn.invars[:n])
     _tie(walk, eqn, carry, results[:m])
     ys = [(*walk.fresh(shape_of(v)[:1]), *axes) for v, axes in _pairs(eqn.outvars, results, m)]
     steps = [axes[0] for axes in (*xs, *ys)]
@@ -130,7 +131,8 @@ def propagate_while(walk: Walk, eqn: JaxprEqn, *operands: Axes) -> Sequence[Axes
     n, m = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
     carry = operands[n + m :]
     walk.enter(eqn.params["cond_jaxpr"], [*operands[:n], *carry])
-    _tie(walk, eqn, carry, walk.enter(eqn.params["body_jaxpr"], operands[n:]))
+    given = eqn.invars[n : n + m]
+    _tie(walk, eqn, carry, walk.enter(eqn.params["body_jaxpr"], operands[n:], given))
     return carry
 
 

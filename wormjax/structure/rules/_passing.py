@@ -42,6 +42,15 @@ def stand_in(value: Value, axis: int) -> Any:
     return spread(value.ghost(axis), value.array, axis)
 
 
+def one_by_one(value: Value, axis: int, count: int) -> Any:
+    """Return all of the ``count`` removed entries along an axis, or None where they are unknown."""
+    each = value.each(axis)
+    if each is None:
+        each = stand_in(value, axis)
+    shape = [count if k == axis else n for k, n in enumerate(jnp.shape(value.array))]
+    return None if each is None else jnp.broadcast_to(each, shape)
+
+
 def evaluate(
     eqn: JaxprEqn,
     operands: Sequence[Value],

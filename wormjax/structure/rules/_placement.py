@@ -2,12 +2,14 @@
 
     out_k[i, ...] = x_k[i, ...]        each operand by itself
 
-All axes pass. A sharding constraint whose mesh axes do not divide a kept size leaves that axis unsharded.
+All axes pass. A sharding constraint whose mesh axes do not divide a kept size leaves that axis unsharded. Where
+sharding is explicit, a part of each array's type, the walk has kept the sharded axes whole, and the others pass; a cast
+to a mesh whose axes are of other kinds (explicit, automatic) is a barrier.
 
 Example: ``with_sharding_constraint(x, P("data", "model"))`` with 6 channels kept of 8 on 4 devices becomes P("data").
 Jaxpr: ``sharding_constraint[sharding=NamedSharding(...) ...] a``; ``optimization_barrier a b`` -> c, d;
-``device_put[devices=(None,) ...] a``; ``name[name=hidden] a``. Those that cast between sharding types
-(``reshard``, ``mesh_cast``) and collectives have no rule, so they are barriers.
+``device_put[devices=(None,) ...] a``; ``name[name=hidden] a``; ``reshard[dst_sharding=NamedSharding(...) ...] a``.
+Collectives have no rule, so they are barriers.
 https://docs.jax.dev/en/latest/_autosummary/jax.lax.with_sharding_constraint.html
 """
 
@@ -19,7 +21,7 @@ from jax.extend.core import JaxprEqn
 from jax.sharding import NamedSharding, PartitionSpec
 
 from wormjax.structure._replay import Evaluate, Replay, Value, bind
-from wormjax.structure._trace import Axes, Propagate, Walk
+from wormjax.structure._trace import Axes, Propagate, Walk, unknown
 from wormjax.structure.rules import _passing
 
 NAMES = ("device_put", "name", "optimization_barrier")
@@ -28,6 +30,14 @@ NAMES = ("device_put", "name", "optimization_barrier")
 def propagate(walk: Walk, eqn: JaxprEqn, *operands: Axes) -> Sequence[Axes]:
     """Pass everything."""
     return operands
+
+
+def propagate_reshard(walk: Walk, eqn: JaxprEqn, operand: Axes) -> Sequence[Axes]:
+    """Pass everything, unless the array comes under other rules of sharding."""
+    before, after = eqn.invars[0].aval.sharding.mesh, eqn.params["dst_sharding"].mesh  # type: ignore[attr-defined]
+    if not before.empty and before.axis_types != after.axis_types:
+        return unknown(walk, eqn, operand)
+    return [operand]
 
 
 def evaluate(run: Replay, eqn: JaxprEqn, *operands: Value) -> Sequence[Value]:
@@ -47,6 +57,11 @@ def evaluate_constraint(run: Replay, eqn: JaxprEqn, operand: Value) -> Sequence[
     return [Value(array, operand.ghost)]
 
 
+def evaluate_reshard(run: Replay, eqn: JaxprEqn, operand: Value) -> Sequence[Value]:
+    """Shard what is kept, and what stands for removed entries, which meets it later."""
+    return _passing.evaluate(eqn, [operand], lambda _, axis: [axis], constant=_passing.unchanged)
+
+
 def _fitted(sharding: NamedSharding, shape: Sequence[int]) -> NamedSharding:
     """A sharding without the mesh axes that do not divide a size."""
     entries: list[Any] = []
@@ -59,8 +74,12 @@ def _fitted(sharding: NamedSharding, shape: Sequence[int]) -> NamedSharding:
     return NamedSharding(sharding.mesh, PartitionSpec(*entries))
 
 
-PROPAGATE: dict[str, Propagate] = dict.fromkeys((*NAMES, "sharding_constraint"), propagate)
+PROPAGATE: dict[str, Propagate] = {
+    **dict.fromkeys((*NAMES, "sharding_constraint"), propagate),
+    "reshard": propagate_reshard,
+}
 EVALUATE: dict[str, Evaluate] = {
     **dict.fromkeys(NAMES, evaluate),
     "sharding_constraint": evaluate_constraint,
+    "reshard": evaluate_reshard,
 }

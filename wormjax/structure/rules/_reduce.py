@@ -3,9 +3,10 @@
     out[i] = f_k x[i, k]        f: sum, product, max, min, and, or, xor, argmax, argmin; k over ``axes``
 
 The other axes pass. A pruned k is reduced over what it keeps and then over what it lost: its removed entries are
-equal, so a sum adds their value times their number, a product multiplies by a power, a maximum looks once. So the
-mean of 3 of 4 channels is their sum, plus the removed one, over 4. An argmax counts positions, and a reduction by a
-function of the user's sees every entry: both keep k whole.
+equal, so a sum adds their value times their number, a product multiplies by a power, a maximum looks once; those that
+differ, as beside a captured array, are reduced one by one. So the mean of 3 of 4 channels is their sum, plus the
+removed one, over 4. An argmax counts positions, and a reduction by a function of the user's sees every entry: both keep
+k whole.
 
 Example: mean and variance of a LayerNorm over 6 channels of which 2 are zero; the variance adds 2 * mean ** 2.
 Jaxpr: ``reduce_sum[axes=(1,)] a`` with a:f32[2,6]; ``argmax[axes=(1,) index_dtype=int32] a``;
@@ -72,7 +73,7 @@ class Lot:
     """Removed entries of one kind.
 
     Attributes:
-      entries: a number, or an array of size 1 along the removed axis.
+      entries: a number, or an array along the removed axis: of size 1, or of all of them where they differ.
       count: how often each of them occurs under one entry of the result.
     """
 
@@ -89,7 +90,12 @@ def _lots(
     odd = [k for k in pruned if k not in alike]
     if len(odd) > 1 or any(ghosts[k] is None for k in odd):
         return None
-    lots = [Lot(ghosts[k], run.removed(axes[k])) for k in odd]  # type: ignore[arg-type]
+    lots = []
+    for k in odd:
+        entries = ghosts[k]
+        assert entries is not None
+        assert not isinstance(entries, Uniform)
+        lots.append(Lot(entries, run.removed(axes[k]) // entries.shape[k]))
     if alike:  # where two axes lose entries, these are counted once
         rest = math.prod(run.size(axes[k]) if k in alike else axes[k].size for k in reduced)
         everything = math.prod(axes[k].size for k in reduced)
@@ -172,7 +178,11 @@ def _extreme(eqn: JaxprEqn, counts: Sequence[int]) -> Callable[[Any, Sequence[An
 def evaluate(run: Replay, eqn: JaxprEqn, operand: Value) -> Sequence[Value]:
     """Reduce what is kept, and account for what was removed."""
     axes, reduced = run.scope.of(eqn.invars[0]), _reduced(eqn)
-    ghosts = {k: operand.ghost(k) if run.is_pruned(axes[k]) else None for k in reduced}
+    ghosts: dict[int, Ghost] = dict.fromkeys(reduced)
+    for k in filter(lambda k: run.is_pruned(axes[k]), reduced):
+        ghosts[k] = operand.ghost(k)
+        if ghosts[k] is None:
+            ghosts[k] = operand.each(k)
     lots = _lots(run, axes, reduced, ghosts)
     if lots is None:
         raise run.error(
