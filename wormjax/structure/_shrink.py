@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import PyTree
 
-from wormjax.structure._captured import captured_by
+from wormjax.structure._captured import NOTHING, hold
 from wormjax.structure._folding import fold
 from wormjax.structure._manifest import Manifest
 from wormjax.structure._opt_state_slicing import Optimizer, cut_opt_state
@@ -100,7 +100,10 @@ def shrink(
         groups.state_shapes,
         held.indices,
         inputs=groups.inputs,
-        captured=captured_by(traced.closed),
+        # what was captured is known where the user's own function was traced
+        captured=NOTHING
+        if isinstance(groups.apply, SmallApply)
+        else hold(traced, held.atoms, groups.inputs),
     )
     ticket = Ticket(
         params=small,
@@ -147,7 +150,7 @@ def _manifest(apply: SmallApply) -> Manifest:
     while isinstance(original, SmallApply):
         indices = _composed(original.indices, indices)
         original = original.original
-    return Manifest.of(apply.first.shapes, indices, apply.first.captured)
+    return Manifest.of(apply.first.shapes, indices, apply.first.captured.found)
 
 
 def _composed(first: Indices, second: Indices) -> dict[str, dict[int, np.ndarray]]:
