@@ -140,14 +140,16 @@ class PolicyState:
     key: Key[Array, "..."] | None
 
 
+def count_below(engages: bool, trigger: Fraction | None, pairs: int, total: int) -> int:
+    """Return the count of disagreements below which a policy engages."""
+    if not engages:
+        return 0
+    return ALWAYS if trigger is None else min(math.ceil(trigger * pairs * total), ALWAYS)
+
+
 def init_policy(policy: Policy, pairs: int, total: int) -> PolicyState:
     """Return the policy's numbers for ``pairs`` compared masks of ``total`` entries."""
-    if not policy.engages:
-        below = 0
-    elif policy.trigger is None:
-        below = ALWAYS
-    else:
-        below = min(math.ceil(policy.trigger * pairs * total), ALWAYS)
+    below = count_below(policy.engages, policy.trigger, pairs, total)
     return PolicyState(
         below=jnp.array(below, jnp.int32),
         factor=jnp.array(1.0 if policy.factor is None else policy.factor, jnp.float32),

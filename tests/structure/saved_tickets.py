@@ -30,6 +30,29 @@ def state():
 tx = optax.chain(optax.adam(0.1, mu_dtype=jnp.bfloat16), optax.add_noise(0.1, 0.1, 0))
 x = normal(5, 7, 5)
 """
+# one that closes over a table, a number, and statistics inside an inner function
+FROZEN = """
+import jax, jax.numpy as jnp, numpy as np
+
+def normal(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+def closing_over(table, mean, std, heat):
+    normalise = jax.jit(lambda h: (h - mean) / std)
+
+    def frozen(params, tokens):
+        # built for the input's shape: no two lengths have it in common
+        earlier = np.tril(np.ones((tokens.shape[0], tokens.shape[0]), np.float32))
+        h = earlier @ (table[tokens] * heat)
+        return jnp.tanh(normalise(h @ params["a"])) @ params["b"]
+
+    return frozen
+
+params = {"a": normal(0, 6, 8), "b": normal(1, 8, 3)}
+tokens = jnp.arange(4) % 3
+values = normal(2, 9, 6), np.asarray(normal(3, 1, 8)), normal(4, 1, 8) + 3, jnp.asarray(1.7)
+blanks = jnp.zeros((9, 6)), np.zeros((1, 8), np.float32), jnp.zeros((1, 8)), jnp.asarray(0.0)
+"""
 net: dict = {}
 exec(DEFINITION, net)
 APPLY, X, TX = net["apply"], net["x"], net["tx"]

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from saved_tickets import (
     DEFINITION,
+    FROZEN,
     X,
     assert_identical,
     load,
@@ -22,7 +23,15 @@ from saved_tickets import (
 )
 
 import wormjax as wj
-from wormjax.structure import TicketError, find_groups, load_ticket, plan, save_ticket, shrink
+from wormjax.structure import (
+    CapturedWarning,
+    TicketError,
+    find_groups,
+    load_ticket,
+    plan,
+    save_ticket,
+    shrink,
+)
 
 
 @pytest.fixture
@@ -69,6 +78,14 @@ def test_another_process_with_other_devices_restores_it(ticket, tmp_path):
     assert len(kernel.sharding.device_set) == 2
     params = {**ticket.params, "a": {**ticket.params["a"], "w": kernel}}
     save_ticket(tmp_path / "ticket", dataclasses.replace(ticket, params=params))
+    frozen: dict = {}
+    exec(FROZEN, frozen)
+    apply = frozen["closing_over"](*frozen["values"])
+    groups = find_groups(apply, frozen["params"], frozen["tokens"])
+    planned = plan(groups, wj.scores.magnitude(frozen["params"]), keep=0.5, scope="group")
+    closing = shrink(planned, frozen["params"])
+    with pytest.warns(CapturedWarning):
+        save_ticket(tmp_path / "closing", closing)
     script = f"""
 import jax
 jax.config.update("jax_num_cpu_devices", 3)
@@ -78,16 +95,24 @@ ticket = load_ticket({str(tmp_path / "ticket")!r}, apply, params(), state(), tx=
 assert len(jax.devices()) == 3
 y, _ = ticket.apply(ticket.params, ticket.state, x)
 print(np.asarray(y).tobytes().hex(), ticket.widths["b"], ticket.opt_state[0][0].mu["b"].dtype)
+{FROZEN}
+ticket = load_ticket({str(tmp_path / "closing")!r}, closing_over(*blanks), params)
+print(np.asarray(ticket.apply(ticket.params, tokens)).tobytes().hex())
 """
     ran = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
-    output, *rest = ran.stdout.strip().split(" ", 1)
+    assert "CapturedWarning" in ran.stderr
+    told, from_frozen = ran.stdout.split("\n", 1)
+    output, *rest = told.split(" ", 1)
     want, _ = ticket.apply(ticket.params, ticket.state, X)
     got = np.frombuffer(bytes.fromhex(output), np.float32).reshape(want.shape)
     np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
     assert rest == [f"{ticket.params['b'].shape} bfloat16"]
+    want = closing.apply(closing.params, frozen["tokens"])
+    got = np.frombuffer(bytes.fromhex(from_frozen), np.float32).reshape(want.shape)
+    np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
 
 
 def test_a_loaded_ticket_is_shrunk_again_and_speaks_of_the_first_network(ticket, saved, tmp_path):

@@ -151,17 +151,88 @@ def test_masks_in_force_hold_for_the_kept_entries(planned):
     np.testing.assert_array_equal(updates["a"]["w"], [[-1, -1, 0, 0]] * 5)
 
 
-def test_a_transformation_that_refuses_the_small_size_cannot_hide_a_trigger(planned):
+def test_the_trigger_is_known_where_another_transformation_refuses_the_small_size(planned):
     masks = jax.tree.map(lambda p: jnp.ones(p.shape, bool), PARAMS)
     tx = optax.chain(wj.truncate(masks, 0.0), WORM)
-    with pytest.raises(ValueError, match=r"WormState cannot be cut at \[1\]: its trigger.*'reset'"):
-        shrink(planned, PARAMS, opt_state=tx.init(PARAMS), tx=tx)
+    cut = shrink(planned, PARAMS, opt_state=tx.init(PARAMS), tx=tx).opt_state
+    assert int(cut[1].policy.below) == math.ceil(0.35 * 3 * 7)
+    always = wj.worm(score, policy=wj.policies.constant(0.1))
+    for one, below in ((always, 2**31 - 1), (wj.worm(score, policy=wj.policies.off()), 0)):
+        state = shrink(planned, PARAMS, opt_state=one.init(PARAMS), tx=one).opt_state
+        assert int(state.policy.below) == below
 
 
-def test_groups_of_the_full_network_are_found_again_by_hand(planned):
-    by_group = wj.worm(score, prune_ratio=0.5, window=WINDOW, scope="group", groups=planned.groups)
-    tx = optax.chain(by_group, optax.sgd(0.1))
+def by_group(groups, **settings):
+    policy = wj.policies.constant(0.0)
+    return wj.worm(
+        score, window=2, scope="group", groups=groups, policy=policy, frozen="newest", **settings
+    )
+
+
+@pytest.mark.parametrize("every", [None, 1])
+def test_whole_groups_of_the_small_network_are_truncated_by_the_same_transformation(every, planned):
+    tx = optax.chain(by_group(planned.groups, every=every), optax.sgd(1.0))
+    state = wj.detect(PARAMS, tx.init(PARAMS))
+    ticket = shrink(planned, PARAMS, opt_state=state, tx=tx)
+    assert {g.name: g.size for g in ticket.opt_state[0].settings.groups} == planned.widths
+
+    # what was in force is restricted; NumPy
+    before, cut = wj.masks_of(state, PARAMS), wj.masks_of(ticket.opt_state, ticket.params)
+    before = jax.tree.map(lambda m, p: np.broadcast_to(m, p.shape), before, PARAMS)
+    expected = {
+        "a": {k: x[:, KEPT["a"]] for k, x in before["a"].items()},
+        "b": {
+            "w": before["b"]["w"][np.ix_(KEPT["a"], KEPT["b"])],
+            "scale": before["b"]["scale"][:, KEPT["b"]],
+        },
+        "c": before["c"][KEPT["b"]],
+    }
+    assert not all(x.all() for x in jax.tree.leaves(expected))
+    jax.tree.map(lambda m, w: np.testing.assert_array_equal(m & np.ones_like(w), w), cut, expected)
+
+    # the next detection: the smallest 3 of 7 scales, everywhere
+    state = wj.detect(ticket.params, ticket.opt_state) if every is None else ticket.opt_state
+    ones = jax.tree.map(jnp.ones_like, ticket.params)
+    updates, state = jax.jit(tx.update)(ones, state, ticket.params)
+    scales = [np.abs(np.asarray(ticket.params[k]["scale"])).ravel() for k in ("a", "b")]
+    limit = np.sort(np.concatenate(scales))[3]
+    a, b = (s >= limit for s in scales)
+    live = {
+        "a": {"w": np.ones((5, 1)) * a, "scale": a[None]},
+        "b": {"w": a[:, None] * b[None], "scale": b[None]},
+        "c": b[:, None] * np.ones((1, 3)),
+    }
+    jax.tree.map(np.testing.assert_array_equal, updates, jax.tree.map(lambda x: -1.0 * x, live))
+
+
+def test_groups_are_found_again_and_the_ticket_is_read_with_them(planned, tmp_path):
+    tx = optax.chain(by_group(planned.groups), optax.sgd(0.1, momentum=0.9))
+    ticket = shrink(planned, PARAMS, opt_state=detections(tx, 1), tx=tx)
+    wj.save_ticket(tmp_path / "t", ticket)
+    small = find_groups(ticket.apply, ticket.params, X)
+    again = optax.chain(by_group(small), optax.sgd(0.1, momentum=0.9))
+    found = wj.load_ticket(tmp_path / "t", apply, PARAMS, tx=again)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        jax.tree.leaves(found.opt_state),
+        jax.tree.leaves(ticket.opt_state),
+    )
+    assert found.opt_state[0].settings.groups is small
+    with pytest.raises(wj.structure.TicketError, match="Build the optimizer for the small sizes"):
+        wj.load_ticket(tmp_path / "t", apply, PARAMS, tx=tx)
+
+
+def test_groups_that_cannot_be_found_again_are_told_of(planned):
+    class Whole:
+        def extend(self, masks):
+            return masks
+
+    tx = by_group(Whole())
     with pytest.raises(
-        ValueError, match=r"WormState cannot be cut at \[0\]: its groups are .*anew"
+        ValueError, match=r"WormState cannot be cut at its root: its groups are not of .*'reset'"
     ):
         shrink(planned, PARAMS, opt_state=tx.init(PARAMS), tx=tx)
+    one = {name: np.arange(len(kept)) == 0 for name, kept in planned.kept.items()}
+    thin, tx = wj.Plan(planned.groups, one), by_group(planned.groups)
+    with pytest.raises(ValueError, match=r"cannot be found again in the small network .*'reset'"):
+        shrink(thin, PARAMS, opt_state=tx.init(PARAMS), tx=tx)

@@ -2,6 +2,7 @@
 
 from wormjax.structure._activation_scores import activation_scores
 from wormjax.structure._alignment import Alignment, load_alignment
+from wormjax.structure._captured import CapturedWarning
 from wormjax.structure._extend import extend_to_groups
 from wormjax.structure._group_lasso import group_lasso, group_lasso_penalty
 from wormjax.structure._groups import Groups, find_groups
@@ -16,6 +17,7 @@ from wormjax.structure._unit_scores import UnitScores, unit_scores
 
 __all__ = [
     "Alignment",
+    "CapturedWarning",
     "Groups",
     "Manifest",
     "Plan",

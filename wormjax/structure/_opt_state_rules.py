@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, PyTree
@@ -32,6 +33,8 @@ class CannotCutError(Exception):
 
 
 Rule = Callable[[Any, PyTree[Cut], Any], Any]
+# what was found in the full network, found again in the small one; raises `CannotCutError`
+Regroup = Callable[[Any], Any]
 
 
 def _truncate(node: TruncateState, cuts: PyTree[Cut], fresh: TruncateState | None) -> TruncateState:
@@ -44,20 +47,27 @@ def _worm(node: WormState, cuts: PyTree[Cut], fresh: WormState | None) -> WormSt
 
     The detector goes on with the small network's numbers of entries, for the policy's trigger too.
     """
-    if node.settings.groups is not None:
-        raise CannotCutError(
-            "its groups are those of the full network",
-            "Shrink without it, find the groups of the ticket, and build the optimizer anew with them.",
-        )
-    if fresh is None:
-        raise CannotCutError("its trigger counts the small network's entries, which tx refuses")
+    del fresh  # it holds the groups of the full network, where it holds any
     planes = _cut_masks(node.detector.planes, cuts)
+    detector = node.settings.detection.on_fewer(node.detector, planes)
+    below = jnp.full_like(node.policy.below, node.settings.below(sum(detector.sizes)))
     return dataclasses.replace(
         node,
-        detector=node.settings.detection.on_fewer(node.detector, planes),
-        policy=dataclasses.replace(node.policy, below=fresh.policy.below),
+        detector=detector,
+        policy=dataclasses.replace(node.policy, below=below),
         truncation=_truncate(node.truncation, cuts, None),
     )
+
+
+def holds_groups(node: Any) -> bool:
+    """Whether a state refers to groups of the network that it is the optimizer's for."""
+    return isinstance(node, WormState) and node.settings.groups is not None
+
+
+def with_groups(node: WormState, regroup: Regroup) -> WormState:
+    """Let a state that was cut refer to the groups of the small network: it extends the masks to come by them."""
+    settings = dataclasses.replace(node.settings, groups=regroup(node.settings.groups))
+    return dataclasses.replace(node, settings=settings)
 
 
 def _sm3(node: optax.ScaleBySM3State, cuts: PyTree[Cut], fresh: Any) -> Any:
@@ -127,7 +137,10 @@ def _mean_of_kept(how: Cut, averaged: int, mean: Array) -> Array:
 
 
 def _galore(node: Any, cuts: PyTree[Cut], fresh: Any) -> Any:
-    raise CannotCutError("its projections are singular vectors of the full matrices")
+    raise CannotCutError(
+        "it projects gradients on singular vectors of the full matrices, whose kept rows are neither orthonormal nor "
+        "singular vectors of the small ones"
+    )
 
 
 def _cut_masks(masks: PyTree, cuts: PyTree[Cut]) -> PyTree:

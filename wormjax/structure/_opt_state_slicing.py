@@ -18,7 +18,14 @@ from jaxtyping import PyTree
 
 from wormjax._opt_state import find_states, part_of
 from wormjax._truncate import TruncateState
-from wormjax.structure._opt_state_rules import RESET, RULES, CannotCutError
+from wormjax.structure._opt_state_rules import (
+    RESET,
+    RULES,
+    CannotCutError,
+    Regroup,
+    holds_groups,
+    with_groups,
+)
 from wormjax.structure._slicing import Cut
 
 
@@ -43,7 +50,9 @@ class _Place(NamedTuple):
         )
 
 
-def cut_opt_state(opt_state: PyTree, tx: Optimizer, small: PyTree, cuts: PyTree[Cut]) -> PyTree:
+def cut_opt_state(
+    opt_state: PyTree, tx: Optimizer, small: PyTree, cuts: PyTree[Cut], regroup: Regroup
+) -> PyTree:
     """Cut an optimizer's state.
 
     Args:
@@ -51,6 +60,7 @@ def cut_opt_state(opt_state: PyTree, tx: Optimizer, small: PyTree, cuts: PyTree[
       tx: the optimizer.
       small: the small parameters.
       cuts: how each parameter is cut.
+      regroup: finds groups again in the small network.
 
     Raises:
       ValueError: ``opt_state`` is not of ``tx``, or cannot be cut; the message names the state and the leaf.
@@ -61,7 +71,9 @@ def cut_opt_state(opt_state: PyTree, tx: Optimizer, small: PyTree, cuts: PyTree[
     _check_is_of_tx(opt_state, made)
     places = list(_places(made, cuts, "", "of tx"))
     _check_foretold(places, made, tx, cuts, small, lenient)
-    accepted = _made(tx, small, "the small parameters", lenient) is not None
+    # groups of the full network need not notice that what they are shown is small
+    bound = any(map(holds_groups, _nodes(opt_state)))
+    accepted = not bound and _made(tx, small, "the small parameters", lenient) is not None
     fresh = tx.init(small) if accepted else None
     if accepted:
         _check_structure(fresh, made)
@@ -71,6 +83,7 @@ def cut_opt_state(opt_state: PyTree, tx: Optimizer, small: PyTree, cuts: PyTree[
     for place, node, other in zip(places, nodes, others, strict=True):
         try:
             leaf = RULES[type(node)](node, cuts, other) if type(node) in RULES else node
+            leaf = with_groups(leaf, regroup) if holds_groups(leaf) else leaf
         except CannotCutError as error:
             raise place.error(str(error), error.remedy) from None
         leaf = place.follows.trailing(node) if place.follows else leaf

@@ -76,6 +76,10 @@ def zeros_removed(array: Any) -> Value:
     return Value(array, lambda _: Uniform(np.zeros((), array.dtype)))
 
 
+# What stands for an array of the program's text, from it and what is kept along its axes.
+Constant = Callable[[Any, Sequence[np.ndarray]], Any]
+
+
 class ReplayError(ValueError):
     """An axis was pruned that this program cannot lose; the message names the primitive and its line."""
 
@@ -95,6 +99,7 @@ class Replay:
       scope: the axes where the run is now.
       index: position of the present equation in its jaxpr.
       notes: what a rule remembers of a scope from one visit to the next.
+      constant: what stands for an array of the program's text; None for itself.
     """
 
     dims: Dims
@@ -103,6 +108,7 @@ class Replay:
     scope: Scope
     index: int = 0
     notes: dict[Scope, Any] = dataclasses.field(default_factory=dict)
+    constant: Constant | None = None
 
     def run(self, jaxpr: Jaxpr, consts: Sequence[Value], operands: Sequence[Value]) -> list[Value]:
         """Evaluate a jaxpr in the present scope."""
@@ -128,7 +134,7 @@ class Replay:
 
     def at(self, scope: Scope) -> "Replay":
         """Return a run that stands in another scope."""
-        return Replay(self.dims, self.masks, self.rules, scope, notes=self.notes)
+        return dataclasses.replace(self, scope=scope, index=0)
 
     def closed(self, jaxpr: Jaxpr | ClosedJaxpr, operands: Sequence[Value]) -> list[Value]:
         """Evaluate a jaxpr, slicing the constants that it holds."""
@@ -172,6 +178,8 @@ class Replay:
     def slice(self, array: Any, axes: Axes) -> Value:
         """Return a full-size array's kept entries; its removed entries are known where they are all equal."""
         is_known = not isinstance(array, jax.core.Tracer)
+        if self.constant and is_known:
+            array = self.constant(array, [self.kept(dim) for dim in axes])
         small = array
         # what is known is sliced now, or the compiled program would gather from the large array
         with jax.ensure_compile_time_eval() if is_known else contextlib.nullcontext():

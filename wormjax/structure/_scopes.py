@@ -39,3 +39,14 @@ def places(scope: Scope) -> Iterator[Place]:
     """Yield the equations of a scope; `Place.inner` leads to those nested in them."""
     for position, eqn in enumerate(jaxpr_of(scope).eqns):
         yield Place(eqn, scope, position)
+
+
+def scopes(scope: Scope) -> Iterator[Scope]:
+    """Yield a scope and all that are nested in it, each once: a derivative rule may lead back to its function."""
+    waiting, seen = [scope], {id(scope)}
+    while waiting:
+        yield (present := waiting.pop())
+        for inner in (s for several in present.inner.values() for s in several):
+            if id(inner) not in seen:
+                seen.add(id(inner))
+                waiting.append(inner)

@@ -1,13 +1,18 @@
 """Cutting a network to its plan: parameters, state, copies, and a function for what is left."""
 
+import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from wormjax.structure._captured import captured_by
+from wormjax.structure._captured import NOTHING, hold
 from wormjax.structure._folding import fold
+from wormjax.structure._groups import Groups, find_groups
 from wormjax.structure._manifest import Manifest
+from wormjax.structure._opt_state_rules import CannotCutError, Regroup
 from wormjax.structure._opt_state_slicing import Optimizer, cut_opt_state
 from wormjax.structure._planned import Plan
 from wormjax.structure._shared_widths import padded
@@ -36,7 +41,8 @@ def shrink(
         as ``plan.explain()`` says.
       state: the state, where the groups were found with one.
       opt_state: the state of ``tx``, to go on training with; ``"reset"`` for a fresh one.
-      tx: the optimizer, where ``opt_state`` is given.
+      tx: the optimizer, where ``opt_state`` is given. A `wormjax.worm` in it with ``scope="group"`` goes on with the
+        small network's groups, which the new state refers to; its ``init`` goes on taking the full network only.
       like_params: trees with the parameters' structure and shapes (averages of them), cut alike.
       verify: compare with the masked network on fixed inputs of the example's shapes, and, where nothing is
         lost, with the network that the plan's masks gave.
@@ -100,12 +106,19 @@ def shrink(
         groups.state_shapes,
         held.indices,
         inputs=groups.inputs,
-        captured=captured_by(traced.closed),
+        # what was captured is known where the user's own function was traced
+        captured=NOTHING
+        if isinstance(groups.apply, SmallApply)
+        else hold(traced, held.atoms, groups.inputs),
     )
+
+    def regroup(groups: Any) -> Groups:
+        return _found_again(groups, plan.groups, apply, small, small_state)
+
     ticket = Ticket(
         params=small,
         state=small_state,
-        opt_state=_opt_state(opt_state, tx, small, cuts),
+        opt_state=_opt_state(opt_state, tx, small, cuts, regroup),
         like_params=tuple(cut_tree(tree, cuts, "like_params") for tree in like_params),
         apply=apply,
         manifest=_manifest(apply),
@@ -127,6 +140,7 @@ def _opt_state(
     tx: Optimizer | None,
     small: PyTree,
     cuts: PyTree[Cut],
+    regroup: Regroup,
 ) -> PyTree | None:
     if opt_state is None and tx is None:
         return None
@@ -138,7 +152,30 @@ def _opt_state(
         if opt_state != "reset":
             raise ValueError(f"opt_state is a state of tx or the word 'reset', got {opt_state!r}.")
         return tx.init(small)
-    return cut_opt_state(opt_state, tx, small, cuts)
+    return cut_opt_state(opt_state, tx, small, cuts, regroup)
+
+
+def _found_again(
+    given: Any, planned: Groups, apply: SmallApply, small: PyTree, small_state: PyTree | None
+) -> Groups:
+    """Return what an optimizer has as groups of the full network, found in the small one.
+
+    Raises:
+      CannotCutError: they are of another network, or there are none left.
+    """
+    remedy = "Pass opt_state='reset' with a tx that is built with the groups of the ticket."
+
+    def shapes(groups: Groups) -> Any:
+        return jax.tree.map(lambda x: (x.shape, str(x.dtype)), (groups.shapes, groups.state_shapes))
+
+    if not isinstance(given, Groups) or shapes(given) != shapes(planned):
+        raise CannotCutError("its groups are not of the network that the plan is for", remedy)
+    try:
+        function = dataclasses.replace(apply, original=given.apply)
+        return find_groups(function, small, *given.inputs, state=small_state)
+    except ValueError as error:
+        why = f"its groups cannot be found again in the small network ({error})"
+        raise CannotCutError(why, remedy) from None
 
 
 def _manifest(apply: SmallApply) -> Manifest:
@@ -147,7 +184,7 @@ def _manifest(apply: SmallApply) -> Manifest:
     while isinstance(original, SmallApply):
         indices = _composed(original.indices, indices)
         original = original.original
-    return Manifest.of(apply.first.shapes, indices, apply.first.captured)
+    return Manifest.of(apply.first.shapes, indices, apply.first.captured.found)
 
 
 def _composed(first: Indices, second: Indices) -> dict[str, dict[int, np.ndarray]]:

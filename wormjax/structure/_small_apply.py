@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import PyTree
 
 from wormjax._paths import leaf_names
-from wormjax.structure._captured import Captured, check_captured
+from wormjax.structure._captured import NOTHING, Holding
 from wormjax.structure._dims import Dim
 from wormjax.structure._replay import Replay, Value, zeros_removed
+from wormjax.structure._restored import Restored
 from wormjax.structure._trace import Axes, Traced, trace
 from wormjax.structure.rules import EVALUATE, PROPAGATE
 
@@ -32,8 +33,8 @@ class SmallApply:
       state_shapes: its abstract state, or None.
       indices: for each pruned parameter the indices that are kept along each pruned axis.
       inputs: abstract example inputs, where they are known.
-      captured: arrays that the original closed over when its groups were found.
-      loaded: whether the original was brought along to a saved ticket, and may capture others.
+      captured: what the original closed over when its groups were found.
+      restored: what stands for it where the original was brought along to a saved ticket, and may capture others.
     """
 
     original: Callable[..., Any]
@@ -41,8 +42,8 @@ class SmallApply:
     state_shapes: PyTree | None
     indices: Indices
     inputs: tuple[Any, ...] | None = None
-    captured: tuple[Captured, ...] = ()
-    loaded: bool = False
+    captured: Holding = NOTHING
+    restored: Restored | None = None
 
     @property
     def first(self) -> "SmallApply":
@@ -78,10 +79,9 @@ class SmallApply:
         shapes = _at_full_size(params, self.shapes, "params")
         state_shapes = None if state is None else _at_full_size(state, self.state_shapes, "state")
         traced = trace(self.original, shapes, abstract, state_shapes, PROPAGATE)
-        if self.loaded:
-            check_captured(self.captured, traced.closed)
         masks = masks_of_atoms(traced, self.indices)
-        run = Replay(traced.dims, masks, EVALUATE, traced.scope)
+        constant = self.restored.at(abstract, traced.closed) if self.restored else None
+        run = Replay(traced.dims, masks, EVALUATE, traced.scope, constant=constant)
         operands = [
             zeros_removed(x)
             for x in self._leaves(run, params, self.shapes, traced.params, "params")

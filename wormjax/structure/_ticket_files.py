@@ -7,6 +7,7 @@ changed byte, is an error before an array is read.
 """
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,16 @@ from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
 from wormjax._paths import leaf_names
+from wormjax.structure._captured import CapturedWarning, Holding
 from wormjax.structure._opt_state_slicing import Optimizer
+from wormjax.structure._restored import STATE, Restored
 from wormjax.structure._small_apply import SmallApply
 from wormjax.structure._ticket import Ticket
 from wormjax.structure._ticket_error import TicketError
 from wormjax.structure._ticket_record import FILE, Leaf, Record, digest_of, raw
+
+CAPTURED = "captured"
+LARGE = 2**20  # bytes of captured arrays that nobody needs to hear of
 
 
 def save_ticket(path: str | os.PathLike, ticket: Ticket) -> None:
@@ -31,7 +37,9 @@ def save_ticket(path: str | os.PathLike, ticket: Ticket) -> None:
 
     Args:
       path: a folder that does not exist, or is empty.
-      ticket: from `wormjax.structure.shrink`.
+      ticket: from `wormjax.structure.shrink`. What its function closes over (numbers of Python and NumPy, which
+        are a part of its text, and random keys excepted) is saved, too. Better pass such arrays as ``state=``; there
+        is a `CapturedWarning` where they shrink with the network, or are larger than its parameters (and than 1 MiB).
 
     Raises:
       TicketError: there is something at ``path``.
@@ -59,8 +67,12 @@ def save_ticket(path: str | os.PathLike, ticket: Ticket) -> None:
         )
     trees = {"params": ticket.params, "state": ticket.state, "opt_state": ticket.opt_state}
     trees |= {f"like_params_{k}": tree for k, tree in enumerate(ticket.like_params)}
+    holding = ticket.apply.first.captured
+    if holding.blocks:
+        trees[CAPTURED] = {digest: block.array for digest, block in holding.blocks.items()}
     trees = {name: tree for name, tree in trees.items() if tree is not None}
     described = {name: Leaf.of_tree(tree, name) for name, tree in trees.items()}
+    _recommend_state(holding, ticket.params)
     full = ticket.apply.first.state_shapes
     _wait_for_all("looked")
     folder.mkdir(parents=True, exist_ok=True)
@@ -76,7 +88,8 @@ def save_ticket(path: str | os.PathLike, ticket: Ticket) -> None:
             if file.is_file()
         }
         of_state = None if full is None else Leaf.of_tree(full, "state")
-        Record(ticket.manifest, described, of_state, files).write(folder)
+        blocks = {digest: block.record() for digest, block in holding.blocks.items()}
+        Record(ticket.manifest, described, of_state, holding.inputs, blocks, files).write(folder)
     _wait_for_all("written")
 
 
@@ -91,7 +104,8 @@ def load_ticket(
 
     Args:
       path: what `save_ticket` wrote.
-      apply: the original function, of the full network.
+      apply: the original function, of the full network. Where it closes over arrays, of the shapes that the
+        ticket's closed over, the ticket's values stand for them; there is a `CapturedWarning` where they differ.
       params_like: the original's parameters, arrays or `jax.ShapeDtypeStruct`: only their tree, shapes and dtypes
         are looked at.
       state_like: its state, likewise, where it has one.
@@ -102,7 +116,8 @@ def load_ticket(
       The ticket. Its arrays are on the default device, committed to none.
 
     Raises:
-      TicketError: the ticket is damaged, or of another definition, or of another optimizer.
+      TicketError: the ticket is damaged, or of another definition, or of another optimizer. That the function
+        closes over other arrays in number or shape is found at its first call.
     """
     folder = Path(path).absolute()
     record = Record.read(folder)
@@ -126,9 +141,15 @@ def load_ticket(
     asked |= {f"like_params_{k}": (small, "dtype") for k in range(len(like))}
     for name, (tree, free) in asked.items():
         record.check_tree(folder, name, Leaf.of_tree(tree, name), free)
+    digests = sorted(record.blocks)
+    if [leaf.name for leaf in record.trees.get(CAPTURED, [])] != digests:
+        raise record.misfit(folder)
+    if digests:
+        asked[CAPTURED] = dict.fromkeys(digests, 0), ""
     for name in asked:
         record.check_files(folder, name)
     read = {name: _read(folder, record, name, tree) for name, (tree, _) in asked.items()}
+    holding = record.holding(folder, read.get(CAPTURED, {}))
     return Ticket(
         params=read["params"],
         state=read.get("state"),
@@ -139,10 +160,30 @@ def load_ticket(
             shapes,
             state_shapes,
             record.manifest.indices,
-            captured=record.manifest.captured,
-            loaded=True,
+            captured=holding,
+            restored=Restored(apply, shapes, state_shapes, holding),
         ),
         manifest=record.manifest,
+    )
+
+
+def _recommend_state(holding: Holding, params: PyTree) -> None:
+    """Warn of captured arrays that look like a part of the network: weights or statistics, or as large as those.
+
+    A table that no unit lies on (an input's mean, rotary angles) and a number are nobody's mistake.
+    """
+    total = sum(x.nbytes for x in jax.tree.leaves(params))
+    if holding.pruned:
+        told = f"arrays that shrink with it (the first of shape {holding.pruned[0].shape})"
+    elif holding.nbytes > max(total, LARGE):
+        told = f"{holding.nbytes:,} bytes of arrays, and its parameters have {total:,}"
+    else:
+        return
+    warnings.warn(
+        f"The function of this ticket closes over {told}. They are saved with it, and stand for what the definition "
+        f"closes over that it is loaded with. {STATE}",
+        CapturedWarning,
+        stacklevel=3,
     )
 
 

@@ -15,10 +15,11 @@ import numpy as np
 from jaxtyping import PyTree
 
 from wormjax._paths import leaf_names
+from wormjax.structure._captured import Block, Holding, Inputs
 from wormjax.structure._manifest import Manifest
 from wormjax.structure._ticket_error import TicketError
 
-FORMAT = 1
+FORMAT = 2  # 1 held hashes of captured arrays and not the arrays
 FILE = "manifest.json"
 _SAVE_AGAIN = "Save the ticket again, or take another copy of it."
 
@@ -83,12 +84,16 @@ class Record:
       manifest: the ticket's structure.
       trees: for each tree its arrays, in flatten order.
       full_state: the full network's state, or None.
+      inputs: shape and dtype of each input that the function was traced with.
+      blocks: how the captured arrays are cut, by digest.
       files: SHA-256 of every file, by path in the folder.
     """
 
     manifest: Manifest
     trees: Mapping[str, list[Leaf]]
     full_state: list[Leaf] | None
+    inputs: Inputs
+    blocks: Mapping[str, Any]
     files: Mapping[str, str]
 
     def write(self, folder: Path) -> None:
@@ -102,6 +107,8 @@ class Record:
             "manifest": self.manifest.record(),
             "trees": {name: rows(leaves) for name, leaves in self.trees.items()},
             "full_state": None if self.full_state is None else rows(self.full_state),
+            "inputs": self.inputs,
+            "blocks": dict(self.blocks),
             "files": dict(self.files),
         }
         content = json.loads(json.dumps(content))
@@ -134,7 +141,7 @@ class Record:
         if content.get("format") != FORMAT:
             raise TicketError(
                 f"The ticket {folder} has the format {content.get('format')!r}; this version reads {FORMAT}. Read it "
-                "with the version of wormjax that wrote it."
+                "with the version of wormjax that wrote it, or shrink the original network anew and save that ticket."
             )
         try:
             return cls(
@@ -143,12 +150,41 @@ class Record:
                 full_state=None
                 if content["full_state"] is None
                 else _leaves(content["full_state"]),
+                inputs=tuple((tuple(map(int, shape)), str(d)) for shape, d in content["inputs"]),
+                blocks=dict(content["blocks"]),
                 files={str(k): str(v) for k, v in content["files"].items()},
             )
         except TicketError as error:
             raise TicketError(f"The ticket {folder} is not usable. {error}") from None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _damaged(folder, f"its {FILE} misses what belongs there ({error!r})") from None
+
+    def holding(self, folder: Path, arrays: Mapping[str, Any]) -> Holding:
+        """Return what the ticket holds of captured arrays.
+
+        Args:
+          folder: the ticket's, for the message.
+          arrays: by digest.
+
+        Raises:
+          TicketError: the arrays are not those that the manifest speaks of.
+        """
+        found = self.manifest.captured
+        try:
+            blocks = {
+                digest: Block.of_record(row, arrays[digest]) for digest, row in self.blocks.items()
+            }
+            fit = all(blocks[c.digest].fits(c) for c in found if not c.dtype.startswith("key<"))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _damaged(folder, f"its {FILE} misses what belongs there ({error!r})") from None
+        if not fit:
+            raise self.misfit(folder)
+        return Holding(found, self.inputs, blocks)
+
+    @staticmethod
+    def misfit(folder: Path) -> TicketError:
+        """Return the error of a ticket whose captured arrays are not as its manifest says."""
+        return _damaged(folder, "it does not hold the captured arrays that its manifest speaks of")
 
     def check_files(self, folder: Path, tree: str) -> None:
         """Raise unless every file of a tree is as it was written.
