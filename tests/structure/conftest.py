@@ -13,9 +13,6 @@ from wormjax.structure._replay import Replay, Value, zeros_removed
 from wormjax.structure._trace import Axes, Traced, trace
 from wormjax.structure.rules import EVALUATE, PROPAGATE
 
-# each program runs once: compiling it quickly halves the time of these tests
-_QUICK = {"xla_backend_optimization_level": 0}
-
 
 class Checked(NamedTuple):
     """What a check saw, so that a test can assert that something was pruned."""
@@ -149,9 +146,7 @@ def _check(
                     total += jnp.sum(w * y.real.astype(jnp.float32))
             return total, results
 
-        (_, results), grads = jax.jit(
-            jax.value_and_grad(loss, has_aux=True), compiler_options=_QUICK
-        )(moving)
+        (_, results), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(moving)
         rest = iter(grads)
         return results, [
             next(rest) if _is_float(x) else jnp.zeros(x.shape) for x in (*params, *inputs)

@@ -21,7 +21,6 @@ NETWORKS = [
     "bert",
     "gpt",
 ]  # convolutions and sequences, with a state and without
-quickly = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 @pytest.fixture(autouse=True)
@@ -42,8 +41,8 @@ def made(name):
 def output(apply, params, state, *inputs):
     """The output without the state."""
     if state is None:
-        return quickly(apply)(params, *inputs)
-    return quickly(apply)(params, state, *inputs)[0]
+        return jax.jit(apply)(params, *inputs)
+    return jax.jit(apply)(params, state, *inputs)[0]
 
 
 def assert_close(got, want, tolerance=1e-5):
@@ -164,7 +163,7 @@ def test_second_derivatives():
     def product(apply, params):
         """Of the Hessian with the parameters."""
         gradient = jax.grad(lambda p: jnp.sum(apply(p, x) ** 2))
-        return quickly(lambda p: jax.jvp(gradient, (p,), (p,)))(params)
+        return jax.jit(lambda p: jax.jvp(gradient, (p,), (p,)))(params)
 
     for got, want in zip(product(ticket.apply, ticket.params), product(dense, masked), strict=True):
         assert_close(got, cut(planned, want))
@@ -174,9 +173,9 @@ def test_mapped_over_tickets_of_one_plan():
     _, _, ticket, x = dense_ticket()
     others = [jax.tree.map(lambda p, k=k: p * (1 + k), ticket.params) for k in range(3)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *others)
-    together = quickly(jax.vmap(ticket.apply, in_axes=(0, None)))(stacked, x)
+    together = jax.jit(jax.vmap(ticket.apply, in_axes=(0, None)))(stacked, x)
     for row, own in zip(together, others, strict=True):
-        assert_close(row, quickly(ticket.apply)(own, x))
+        assert_close(row, jax.jit(ticket.apply)(own, x))
 
 
 @pytest.mark.parametrize(
@@ -201,7 +200,7 @@ def test_sharded(specs):
         y = ticket.apply(params, x)
         return jnp.sum(y**2), y
 
-    step = quickly(jax.value_and_grad(loss, has_aux=True))
+    step = jax.jit(jax.value_and_grad(loss, has_aux=True))
     (_, got), grads = step(params, split)
     (_, want), whole = step(ticket.params, x)
     assert_close((got, grads), (want, whole))

@@ -107,7 +107,6 @@ WRAPPED = {
 }
 TABLE = enumerated() | WRAPPED
 # each program runs a few times on a few entries
-quickly = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def apply(params, x):
@@ -158,7 +157,7 @@ def stepper(name, tx, apply, masks):
     tx = tx if bare else optax.with_extra_args_support(tx)
     value_fn = functools.partial(loss, apply, masks)
 
-    @quickly
+    @jax.jit
     def step(params, state):
         value, grad = jax.value_and_grad(value_fn)(params)
         extra = {"value": value, "grad": grad, "value_fn": value_fn}

@@ -14,7 +14,6 @@ from wormjax.structure import find_groups, plan, shared_widths, shrink, stack_ti
 from wormjax.structure._shared_widths import padded
 
 SEEDS, INPUTS, OUTPUTS = 3, 5, 3
-quickly = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 @pytest.fixture(autouse=True)
@@ -143,10 +142,10 @@ def test_trained_together_as_each_would_be_alone(norm):
         given = {"opt_state": tx.init(params), "tx": tx, "like_params": (ones,)}
         tickets.append(shrink(planned, params, pad_to=shared_widths(plans), **given))
         own = shrink(planned, params, **given)
-        alone.append(quickly(functools.partial(fit, own.apply, tx=tx))(own.params, own.opt_state))
+        alone.append(jax.jit(functools.partial(fit, own.apply, tx=tx))(own.params, own.opt_state))
     seeds = stack_tickets(tickets)
     masks = seeds.like_params[0] if norm is layer_norm else None
-    together = quickly(jax.vmap(lambda p, s, hold: fit(seeds.apply, p, s, tx, hold)))(
+    together = jax.jit(jax.vmap(lambda p, s, hold: fit(seeds.apply, p, s, tx, hold)))(
         seeds.params, seeds.opt_state, masks
     )
     for k, own in enumerate(alone):
@@ -169,10 +168,10 @@ def test_networks_of_the_zoo_stack(name):
     seeds = stack_tickets(tickets)
     stacked = (seeds.params,) if state is None else (seeds.params, seeds.state)
     axes = (*(0 for _ in stacked), *(None for _ in inputs))
-    together = quickly(jax.vmap(seeds.apply, in_axes=axes))(*stacked, *inputs)
+    together = jax.jit(jax.vmap(seeds.apply, in_axes=axes))(*stacked, *inputs)
     for k, planned in enumerate(plans):
         rest = inputs if state is None else (state, *inputs)
-        want = quickly(example.apply)(wj.apply_masks(params, planned.masks), *rest)
+        want = jax.jit(example.apply)(wj.apply_masks(params, planned.masks), *rest)
         got, want = (r if state is None else r[0] for r in (together, want))
         np.testing.assert_allclose(got[k], want, atol=1e-5 * float(jnp.abs(want).max()), rtol=0)
 

@@ -23,7 +23,6 @@ from experiments.models import (
 from wormjax._paths import leaf_names
 from wormjax.structure import UnitScores, find_groups, load_ticket, plan, save_ticket, shrink
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 SMALL = {"channels": 2, "classes": 5}
 MLP = MLPConfig(widths=(16, 9), inputs=2 * 8 * 8, batch_norm=True, classes=5)
 # each network, and what must differ once half of every group is gone (the smaller half stays of odd ones)
@@ -95,7 +94,7 @@ def cut(config, train=False, uneven=False):
 
 
 def same(config, small, ticket, train=False):
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def both(params, state, x):
         native = abstract(small).apply(params, state, x, train=train)
         return native, ticket.apply(params, state, x)
