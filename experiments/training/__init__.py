@@ -13,6 +13,7 @@ from experiments.training._evaluate import mean_loss as mean_loss
 from experiments.training._inputs import Mode as Mode
 from experiments.training._inputs import pick_mode as pick_mode
 from experiments.training._manifest import CheckpointError as CheckpointError
+from experiments.training._mask_text import mask_distances as mask_distances
 from experiments.training._mask_text import mask_from_text as mask_from_text
 from experiments.training._mask_text import mask_text as mask_text
 from experiments.training._metrics import MetricsLog as MetricsLog
@@ -50,6 +51,7 @@ __all__ = [
     "evaluator",
     "init_state",
     "make_step",
+    "mask_distances",
     "mask_from_text",
     "mask_text",
     "mean_loss",

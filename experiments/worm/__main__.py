@@ -2,15 +2,17 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from experiments._cli import fail, parse
 from experiments._folder import FolderError, RunFolder
 from experiments._progress import Progress
+from experiments.channels import run_units
 from experiments.report import Value, comparison_records
 from experiments.training import CheckpointError, MetricsLog
 from experiments.worm._config import PRESETS, Arm, WormConfig
-from experiments.worm._measures import History, measure, read_records
+from experiments.worm._measures import History, measure
 from experiments.worm._page import results_table, write_page
 from experiments.worm._search import compile_seconds
 from experiments.worm._setup import Setup
@@ -63,38 +65,19 @@ def _run_arms(
     setup: Setup, folder: RunFolder, progress: Progress, speed: SpeedTest | None
 ) -> dict[str, str]:
     """Run every arm and cohort that is not over yet; return why arms failed."""
-    records = read_records(folder.metrics)
-    failures = {r["arm"]: r["why"] for r in records if r["kind"] == "failure"}
-    ended = {(r["arm"], r["seed"]) for r in records if r["kind"] in ("result", "failure")}
+
+    def begin(arm: Any, seeds: Sequence[int]) -> tuple[int | None, Callable[[MetricsLog], None]]:
+        unit = Unit(setup, folder, progress, arm, seeds)
+        start, position = unit.restore()
+        return position, lambda log: unit.run(log, start, None if _is_timed(folder, arm) else speed)
+
     units = [(arm, seeds) for arm in setup.config.arms for seeds in setup.cohorts]
-    over = {(arm, s) for arm, seeds in units if {(arm, s) for s in seeds} <= ended for s in seeds}
-    kept = max((n for n, r in enumerate(records, 1) if (r["arm"], r["seed"]) in over), default=0)
-    log: MetricsLog | None = None
-    try:
-        for arm, seeds in units:
-            if (arm, seeds[0]) in over or arm in failures:
-                continue
-            unit = Unit(setup, folder, progress, arm, seeds)
-            start, position = unit.restore()
-            if log is None:
-                # what the checkpoint of the unit that was running does not know of is computed again
-                log = MetricsLog(folder.metrics, kept if position is None else position)
-            try:
-                unit.run(log, start, None if _is_timed(folder, arm) else speed)
-            except (ValueError, FloatingPointError) as error:
-                failures[arm] = str(error)
-                for seed in seeds:
-                    log.write({"kind": "failure", "arm": arm, "seed": seed, "why": str(error)})
-                progress.note(f"{arm}, seeds {seeds}: {error}")
-    finally:
-        if log is not None:
-            log.close()
-    return failures
+    return run_units(folder, progress, units, begin)
 
 
 def _is_timed(folder: RunFolder, arm: Arm) -> bool:
     """Whether one of the arm's tickets was timed, by this start or one before."""
-    return History(read_records(folder.metrics)).speed(arm) is not None
+    return History(folder.records()).speed(arm) is not None
 
 
 def _phases(setup: Setup, arms: Sequence[Arm]) -> int:
@@ -108,7 +91,7 @@ def _report(
 ) -> int:
     config = setup.config
     seeds = config.seed_numbers
-    history = History(read_records(folder.metrics))
+    history = History(folder.records())
     measured: dict[str, dict[str, list[Value]]] = {
         arm: measure(history, config, arm, seeds, setup.epoch_flops, sum(setup.widths))
         for arm in config.arms

@@ -26,8 +26,9 @@ from experiments.report import (
     kept_widths,
     save_figure,
 )
+from experiments.training import mask_distances
 from experiments.worm._config import WormConfig
-from experiments.worm._measures import METRICS, History, distance_rows, distances, flops_curve
+from experiments.worm._measures import METRICS, History, distance_rows, flops_curve
 from experiments.worm._setup import Setup
 from experiments.worm._speed_table import speed_section
 
@@ -111,7 +112,7 @@ def write_page(
 
     maps = {
         f"{arm}, seed {seeds[0]}": HeatMap(
-            distances([r["mask"] for r in history.searched(arm, seeds[0])], size),
+            mask_distances([r["mask"] for r in history.searched(arm, seeds[0])], size),
             [r["epoch"] for r in history.searched(arm, seeds[0])],
             emerged["standard" if arm == "dense" else arm][0],
         )
