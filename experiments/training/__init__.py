@@ -21,6 +21,8 @@ from experiments.training._network import Network as Network
 from experiments.training._per_seed import PerSeed as PerSeed
 from experiments.training._recipes import Recipe as Recipe
 from experiments.training._recipes import start_at as start_at
+from experiments.training._schedule_rest import Standing as Standing
+from experiments.training._schedule_rest import train_rest as train_rest
 from experiments.training._seeds import stack_seeds as stack_seeds
 from experiments.training._seeds import take_seed as take_seed
 from experiments.training._state import TrainState as TrainState
@@ -42,6 +44,7 @@ __all__ = [
     "PerSeed",
     "Program",
     "Recipe",
+    "Standing",
     "Step",
     "TrainState",
     "accuracy",
@@ -60,4 +63,5 @@ __all__ = [
     "stack_seeds",
     "start_at",
     "take_seed",
+    "train_rest",
 ]
