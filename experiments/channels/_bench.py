@@ -67,6 +67,7 @@ class Bench(Generic[C]):
                 "than the 2**31 - 1 that a step counter holds. Lower epochs or milestones."
             )
         self.tx = config.optimizer(self.steps)
+        self._init = jax.jit(jax.vmap(self.tx.init))  # one program for every call
         self.check()
         self.mode = pick_mode(config.driver)
         self.model = named(
@@ -131,7 +132,7 @@ class Bench(Generic[C]):
         epoch = jnp.asarray(np.asarray(epochs, np.int32))
         keys = jax.vmap(jax.random.key)(jnp.asarray(np.asarray(seeds, np.uint32)))
         if opt_state is None:
-            opt_state = jax.jit(jax.vmap(self.tx.init))(params)
+            opt_state = self._init(params)
         opt_state = start_at(opt_state, epoch * self.steps)
         return TrainState(params, stats, opt_state, keys, epoch, epoch * self.steps)
 

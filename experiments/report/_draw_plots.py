@@ -1,6 +1,7 @@
 """What accuracy is reached by retraining what was drawn at different epochs."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike
 from experiments.report._style import ArmStyle, arm_styles, styled
 
 _WIDE = 20  # from this ratio of last to first epoch on, the horizontal axis is logarithmic
+_ROOM = 0.035  # of the axis, between two labels
 
 
 class DrawCurve(NamedTuple):
@@ -82,7 +84,7 @@ def accuracy_by_draw(
         handles.append(Line2D([], [], label="best by validation", **look, **ring))  # type: ignore[arg-type]
     if any(ticket for curve in curves.values() for ticket in curve.tickets):
         handles.append(Line2D([], [], marker="*", markersize=11, label="a seed's ticket", **look))  # type: ignore[arg-type]
-    _label_epochs(axes, sorted({epoch for curve in curves.values() for epoch in curve.epochs}))
+    _label_epochs(axes, curves.values())
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1.0, decimals=None))
     axes.set(title=title, xlabel="epoch of the draw", ylabel=ylabel)
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6))
@@ -127,10 +129,20 @@ def _draw(axes: Axes, curve: DrawCurve, rows: np.ndarray, name: str, style: ArmS
     return line
 
 
-def _label_epochs(axes: Axes, epochs: Sequence[int]) -> None:
-    """Name the draw epochs; a range that spans more than one order of magnitude goes by its logarithm."""
-    if epochs[-1] >= _WIDE * epochs[0]:
+def _label_epochs(axes: Axes, curves: Collection[DrawCurve]) -> None:
+    """Name draw epochs and tickets, as far as there is room; a wide range goes by its logarithm."""
+    epochs = {epoch for curve in curves for epoch in curve.epochs}
+    epochs |= {ticket[0] for curve in curves for ticket in curve.tickets if ticket is not None}
+    wide = max(epochs) >= _WIDE * min(epochs)
+    if wide:
         axes.set_xscale("log")
-    axes.xaxis.set_major_locator(FixedLocator(list(epochs)))
+    low, high = (math.log(x) if wide else x for x in (min(epochs), max(epochs)))
+    named: list[int] = []
+    for epoch in sorted(epochs):
+        place = math.log(epoch) if wide else epoch
+        last = (math.log(named[-1]) if wide else named[-1]) if named else -math.inf
+        if place - last >= _ROOM * (high - low):
+            named.append(epoch)
+    axes.xaxis.set_major_locator(FixedLocator(named))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FormatStrFormatter("%d"))
