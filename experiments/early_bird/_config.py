@@ -68,12 +68,7 @@ _CIFAR: dict[str, Any] = {
 
 PRESETS: dict[str, EarlyBirdConfig] = {
     "digits": EarlyBirdConfig(
-        epochs=12,
-        milestones=(6, 9),
-        learning_rate=0.02,
-        l1=1e-4,
-        prune_ratios=(0.5, 0.7),
-        draw_epochs=(1, 2, 3, 5, 8),
+        epochs=16, milestones=(11, 14), learning_rate=0.02, l1=1e-4, draw_epochs=(1, 2, 4, 6, 8, 12)
     ),
     "fashion_mnist": EarlyBirdConfig(
         data="fashion_mnist",

@@ -113,32 +113,6 @@ def _one(history: History, setup: Setup, trial: Trial, seed: int) -> dict[str, V
     }
 
 
-def flops_curve(
-    history: History, setup: Setup, trial: Trial | None, seed: int
-) -> tuple[list[float], list[float]]:
-    """Return cumulative training FLOPs and validation accuracy, the dense epochs before the draw included.
-
-    Args:
-      history: the records.
-      setup: for costs.
-      trial: None for the dense training.
-      seed: the seed.
-    """
-    dense = history.epochs("dense", seed)
-    if trial is None:
-        records, spent = dense, [float(r["epoch"]) for r in dense]
-    else:
-        result = history.result(trial.name, seed)
-        assert result is not None  # only finished arms are drawn
-        after = history.epochs(trial.name, seed)
-        before = dense[: result["drawn_at"] + 1] if result["drawn_at"] else []
-        share, start, drawn_at = result["share"], result["start"], result["drawn_at"]
-        spent = [float(r["epoch"]) for r in before]
-        spent += [training_cost(1.0, share, drawn_at, start, r["epoch"]) for r in after]
-        records = before + after
-    return [x * setup.epoch_flops for x in spent], [r["validation_accuracy"] for r in records]
-
-
 def draws(
     history: History, ratio: float, epochs: Sequence[int], seeds: Sequence[int], key: str
 ) -> np.ndarray:

@@ -14,14 +14,13 @@ from experiments.early_bird._measures import (
     METRICS,
     PRUNED,
     draws,
-    flops_curve,
 )
 from experiments.early_bird._setup import Setup
 from experiments.early_bird._trials import Trial
 from experiments.report import (
-    AccuracyCurve,
     Callout,
     Code,
+    CostPoint,
     DistanceTrace,
     DrawCurve,
     Facts,
@@ -29,7 +28,7 @@ from experiments.report import (
     Picture,
     Section,
     Table,
-    accuracy_against_flops,
+    accuracy_by_cost,
     accuracy_by_draw,
     arm_styles,
     comparison,
@@ -191,18 +190,19 @@ def _pictures(setup: Setup, history: History, measured: Measured) -> dict[str, t
                 ),
                 "Channels that the tickets keep; methods that share a mask are drawn once.",
             )
-        lines = {"dense": [flops_curve(history, setup, None, seed) for seed in seeds]}
-        lines |= {
-            m: [flops_curve(history, setup, t, seed) for seed in seeds] for m, t in trials.items()
-        }
+        points = _of(measured, [("dense", None), *trials.items()])
+        path = _of(measured, [(str(e), Trial("draw", ratio, e)) for e in config.draw_epochs])
         found[f"accuracy_{tag}"] = (
-            accuracy_against_flops(
-                {m: AccuracyCurve([f for f, _ in p], [a for _, a in p]) for m, p in lines.items()},
+            accuracy_by_cost(
+                {name: _point(arm) for name, arm in points.items()},
+                path=[_point(arm) for arm in path.values()],
+                path_name=f"draws at epochs {', '.join(path)}",
                 styles=styles,
-                ylabel=f"validation accuracy, {percent(ratio)}",
+                title=f"Accuracy by the cost of training, {percent(ratio)}",
+                ylabel="test accuracy",
             ),
-            f"At {percent(ratio)}. A line falls where a network is pruned or starts again; a mean is broken where "
-            "some seeds are pruned and others not yet.",
+            f"At {percent(ratio)}: means over seeds and one standard deviation. The cost is that of the dense epochs "
+            "before the draw and of retraining the network without its pruned channels, 3 x forward x images.",
         )
     return found
 
@@ -251,8 +251,14 @@ def _complete(history: History, ratio: float, method: str, seeds: Sequence[int])
     return all(result is not None and result["outcome"] == "trained" for result in results)
 
 
-def _of(measured: Measured, named: Sequence[tuple[str, Trial]]) -> dict[str, Any]:
-    return {name: measured[trial.name] for name, trial in named if trial.name in measured}
+def _of(measured: Measured, named: Sequence[tuple[str, Trial | None]]) -> dict[str, Any]:
+    """Return what was measured of some arms, under other names; None stands for the dense training."""
+    arms = {name: "dense" if trial is None else trial.name for name, trial in named}
+    return {name: measured[arm] for name, arm in arms.items() if arm in measured}
+
+
+def _point(arm: Mapping[str, Sequence[Any]]) -> CostPoint:
+    return CostPoint(arm["training_share"], arm["accuracy_final"])
 
 
 def _without_ticket(setup: Setup, history: History, ratio: float) -> list[str]:

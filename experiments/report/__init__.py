@@ -2,7 +2,12 @@
 
 from experiments.report._comparison import Metric, comparison, comparison_records
 from experiments.report._distance_plots import DistanceTrace, HeatMap, distance_lines, heat_maps
-from experiments.report._draw_plots import DrawCurve, accuracy_by_draw
+from experiments.report._draw_plots import (
+    CostPoint,
+    DrawCurve,
+    accuracy_by_cost,
+    accuracy_by_draw,
+)
 from experiments.report._html import Callout, Code, Facts, Markup, Picture, Section, html_report
 from experiments.report._stats import Censored, Paired, Summary, Value, paired, summary
 from experiments.report._style import ArmStyle, arm_styles, figure_svg, save_figure
@@ -16,6 +21,7 @@ __all__ = [
     "Censored",
     "Code",
     "Column",
+    "CostPoint",
     "DistanceTrace",
     "DrawCurve",
     "Facts",
@@ -29,6 +35,7 @@ __all__ = [
     "Table",
     "Value",
     "accuracy_against_flops",
+    "accuracy_by_cost",
     "accuracy_by_draw",
     "arm_styles",
     "comparison",

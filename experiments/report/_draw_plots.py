@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -146,3 +146,70 @@ def _label_epochs(axes: Axes, curves: Collection[DrawCurve]) -> None:
     axes.xaxis.set_major_locator(FixedLocator(named))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FormatStrFormatter("%d"))
+
+
+class CostPoint(NamedTuple):
+    """What one way of training costs and reaches.
+
+    Attributes:
+      cost: for each seed, its cost; NaN where there is none.
+      accuracy: for each seed, the accuracy in [0, 1] that it reached.
+    """
+
+    cost: Sequence[float]
+    accuracy: Sequence[float]
+
+
+@styled
+def accuracy_by_cost(
+    points: Mapping[str, CostPoint],
+    *,
+    path: Sequence[CostPoint] = (),
+    path_name: str = "",
+    styles: Mapping[str, ArmStyle] | None = None,
+    title: str = "Accuracy by the cost of training",
+    xlabel: str = "training computation, of the unpruned network's",
+    ylabel: str = "accuracy",
+) -> Figure:
+    """A point for each way of training: means over seeds, with one standard deviation both ways.
+
+    Args:
+      points: one per name, at least one; costs as fractions of a reference.
+      path: further points that a grey line joins, such as those of rising draw epochs.
+      path_name: its name in the legend.
+      styles: from ``arm_styles``; by default made from ``points``.
+      title: the picture's title.
+      xlabel: name of the horizontal axis.
+      ylabel: name of the vertical axis.
+
+    Returns:
+      A ``Figure`` of one axes.
+
+    Raises:
+      ValueError: no point, or one whose costs and accuracies differ in number; the message names it.
+    """
+    if not points:
+        raise ValueError("there is no point to draw; give at least one, {'dense': CostPoint(...)}.")
+    named = [*points.items(), *((f"point {i} of the path", p) for i, p in enumerate(path))]
+    for name, point in named:
+        if len(point.cost) != len(point.accuracy) or not len(point.cost):
+            raise ValueError(
+                f"{name}: {len(point.cost)} costs and {len(point.accuracy)} accuracies; give one of each per seed."
+            )
+    styles = styles or arm_styles(list(points))
+    figure = Figure(figsize=(9.0, 4.8), layout="constrained")
+    axes = figure.subplots()
+    if path:
+        means = np.array([[_mean_and_sd(np.reshape(v, (-1, 1)))[0][0] for v in p] for p in path])
+        axes.plot(*means.T, "-", marker=".", color="#999999", linewidth=1.2, label=path_name)
+    for name, point in points.items():
+        (x, dx), (y, dy) = (_mean_and_sd(np.reshape(np.asarray(v, float), (-1, 1))) for v in point)
+        style = styles[name]
+        look: Any = {"color": style.colour, "markersize": 7, "capsize": 2, "elinewidth": 1.0}
+        axes.errorbar(x, y, dy, dx, fmt=style.marker, label=name, **look)
+    axes.set_xlim(left=0.0)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(xmax=1.0, decimals=None))
+    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    return figure

@@ -206,12 +206,7 @@ def _mean_curve(seeds: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndar
     mean = np.mean([np.interp(grid, x, y) for x, y in seeds], axis=0)
     pruned = np.concatenate([x[1:][np.diff(x) == 0] for x, _ in seeds])
     if pruned.size:
-        first = pruned.min()
-        mean[(grid >= first) & (grid < pruned.max())] = np.nan
-        if start <= first <= end:  # up to there the mean is that of networks not yet pruned
-            before = np.mean([np.interp(-first, -x[::-1], y[::-1]) for x, y in seeds])
-            place = int(np.searchsorted(grid, first))
-            grid, mean = np.insert(grid, place, first), np.insert(mean, place, before)
+        mean[(grid >= pruned.min()) & (grid < pruned.max())] = np.nan
     return grid, mean
 
 

@@ -44,15 +44,15 @@ def test_a_run_that_is_stopped_twice_ends_with_the_same_bits(early_bird, tmp_pat
 
 
 def test_no_ticket_is_reported_and_the_rest_goes_on(early_bird, tmp_path):
-    never = ("--epsilon", "0", "--epochs", "3", "--milestones", "2")
+    never = ("--epsilon", "0", "--epochs", "2", "--milestones", "2")
     run = early_bird(tmp_path / "run", *early_bird.tiny, *FEW, *never)
     assert (run.code, run.err) == (0, "")
     assert run.result("dense", 0)["emerged_at"] == [None]
     assert run.result("inherit-0.6", 0)["outcome"] == "no_ticket"
     assert run.epochs("inherit-0.6", 0) == []
     assert run.measured("inherit-0.6", "accuracy_final") == [None]
-    assert [r["epoch"] for r in run.epochs("draw1-0.6", 0)] == [1, 2, 3]
-    sentence = "No ticket within 3 epochs at p = 60%, so that nothing was drawn there: seed 0."
+    assert [r["epoch"] for r in run.epochs("draw1-0.6", 0)] == [1, 2]
+    sentence = "No ticket within 2 epochs at p = 60%, so that nothing was drawn there: seed 0."
     assert sentence in " ".join(run.out.split())
 
 

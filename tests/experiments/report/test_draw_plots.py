@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from experiments.report import DrawCurve, accuracy_by_draw, figure_svg
+from experiments.report import CostPoint, DrawCurve, accuracy_by_cost, accuracy_by_draw, figure_svg
 
 NAN = float("nan")
 CURVE = DrawCurve([1, 2, 8], [[0.5, 0.7, 0.9], [0.7, 0.9, 0.9]], [(4, 0.8), None], best=8)
@@ -74,3 +74,32 @@ def test_a_seed_that_was_not_retrained_is_left_out_of_the_mean():
 def test_what_does_not_fit_is_named(curves, sentence):
     with pytest.raises(ValueError, match=sentence):
         accuracy_by_draw(curves)
+
+
+def test_a_point_stands_at_the_means_and_its_arms_are_deviations():
+    points = {
+        "dense": CostPoint([1.0, 1.0], [0.9, 0.8]),
+        "ticket": CostPoint([0.4, 0.6], [0.7, 0.7]),
+    }
+    path = [CostPoint([0.2, 0.4], [0.5, 0.6]), CostPoint([0.8], [0.8])]
+    [axes] = accuracy_by_cost(points, path=path, path_name="draws").axes
+    [line, *_] = [x for x in axes.lines if x.get_label() == "draws"]
+    np.testing.assert_allclose(line.get_xydata(), [[0.3, 0.55], [0.8, 0.8]])
+    dense, ticket = axes.containers
+    np.testing.assert_allclose(dense.lines[0].get_xydata(), [[1, 0.85]])
+    np.testing.assert_allclose(ticket.lines[0].get_xydata(), [[0.5, 0.7]])
+    across = ticket.lines[2][0].get_segments()[0]
+    np.testing.assert_allclose(across[:, 0], 0.5 + np.std([0.4, 0.6], ddof=1) * np.array([-1, 1]))
+
+
+@pytest.mark.parametrize(
+    ("points", "sentence"),
+    [
+        ({}, "there is no point to draw"),
+        ({"dense": CostPoint([1.0], [])}, "dense: 1 costs and 0 accuracies; give one of each"),
+        ({"dense": CostPoint([], [])}, "dense: 0 costs and 0 accuracies"),
+    ],
+)
+def test_a_point_without_values_is_named(points, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        accuracy_by_cost(points)

@@ -79,15 +79,8 @@ def test_the_mean_is_broken_between_the_first_pruning_and_the_last():
         if line.get_label() == "worm"
     )
     np.testing.assert_allclose(
-        mean.get_xydata(), [[0, 0.0], [1, 0.8], [1, np.nan], [2, np.nan], [3, 0.4], [4, 0.6]]
+        mean.get_xydata(), [[0, 0.0], [1, np.nan], [2, np.nan], [3, 0.4], [4, 0.6]]
     )
-
-
-def test_the_mean_falls_upright_where_all_seeds_are_pruned_at_once():
-    curve = AccuracyCurve([[0, 1, 1, 2]] * 2, [[0.0, 0.8, 0.2, 0.4], [0.2, 0.6, 0.0, 0.4]])
-    lines = accuracy_against_flops({"worm": curve}).axes[0].lines
-    mean = next(line for line in lines if line.get_label() == "worm")
-    np.testing.assert_allclose(mean.get_xydata(), [[0, 0.1], [1, 0.7], [1, 0.1], [2, 0.4]])
 
 
 @pytest.mark.parametrize(
