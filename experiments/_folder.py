@@ -142,6 +142,27 @@ class RunFolder:
         """Return what ``config.json`` holds: config, command, versions and hardware."""
         return json.loads(self.config.read_text(encoding="utf-8"))
 
+    def records(self) -> list[dict[str, Any]]:
+        """Return the complete records of ``metrics.jsonl``; a kill may have torn the last line.
+
+        Raises:
+          FolderError: a line is no record: it lacks a kind, an arm or a seed.
+        """
+        if not self.metrics.exists():
+            return []
+        records = []
+        for number, line in enumerate(self.metrics.read_bytes().split(b"\n")[:-1], start=1):
+            try:
+                record = json.loads(line)
+                record["kind"], record["arm"], record["seed"]
+            except (ValueError, KeyError, TypeError):
+                raise FolderError(
+                    f"Line {number} of {self.metrics} is not a record of this run, so the run cannot be resumed; "
+                    "put the right file back, or pass another --out DIR."
+                ) from None
+            records.append(record)
+        return records
+
     def write_summary(self, record: Any) -> None:
         """Write ``summary.json`` from a record of any values that ``plain`` knows."""
         self._write(self.summary, canonical(record))

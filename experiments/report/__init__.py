@@ -2,9 +2,17 @@
 
 from experiments.report._comparison import Metric as Metric
 from experiments.report._comparison import comparison as comparison
+from experiments.report._comparison import comparison_of as comparison_of
+from experiments.report._comparison import comparison_record as comparison_record
 from experiments.report._comparison import comparison_records as comparison_records
 from experiments.report._comparison import measurements as measurements
 from experiments.report._distance_plots import DistanceTrace, HeatMap, distance_lines, heat_maps
+from experiments.report._draw_plots import (
+    CostPoint,
+    DrawCurve,
+    accuracy_by_cost,
+    accuracy_by_draw,
+)
 from experiments.report._html import Callout, Code, Facts, Markup, Picture, Section, html_report
 from experiments.report._stats import Censored, Paired, Summary, Value, paired, summary
 from experiments.report._style import ArmStyle, arm_styles, figure_svg, save_figure
@@ -18,7 +26,9 @@ __all__ = [
     "Censored",
     "Code",
     "Column",
+    "CostPoint",
     "DistanceTrace",
+    "DrawCurve",
     "Facts",
     "HeatMap",
     "Markup",
@@ -30,8 +40,12 @@ __all__ = [
     "Table",
     "Value",
     "accuracy_against_flops",
+    "accuracy_by_cost",
+    "accuracy_by_draw",
     "arm_styles",
     "comparison",
+    "comparison_of",
+    "comparison_record",
     "comparison_records",
     "distance_lines",
     "figure_svg",

@@ -121,6 +121,52 @@ def comparison_records(
     return records
 
 
+def comparison_record(
+    title: str,
+    arms: Mapping[str, Measurements],
+    metrics: Sequence[Metric],
+    reference: str,
+    *,
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """What ``comparison_of`` needs to make the same table again: the numbers, and how they are shown.
+
+    Args:
+      title: as for ``comparison``.
+      arms: likewise.
+      metrics: likewise.
+      reference: likewise.
+      notes: likewise.
+
+    Returns:
+      Plain values for ``summary.json``.
+
+    Example:
+      >>> arms = {"standard": {"epochs": [6, 7]}, "worm": {"epochs": [5, 7]}}
+      >>> told = ("Tickets", arms, [Metric("epochs", "Epochs")], "standard")
+      >>> comparison_of(comparison_record(*told)) == comparison(*told)
+      True
+    """
+    return {
+        "title": title,
+        "reference": reference,
+        "metrics": [dataclasses.asdict(metric) for metric in metrics],
+        "notes": list(notes),
+        "arms": comparison_records(arms, reference),
+    }
+
+
+def comparison_of(record: Mapping[str, Any]) -> Table:
+    """Return the table of a record that ``comparison_record`` made, also after a round trip through JSON."""
+    return comparison(
+        record["title"],
+        measurements(record["arms"]),
+        [Metric(**metric) for metric in record["metrics"]],
+        record["reference"],
+        notes=tuple(record["notes"]),
+    )
+
+
 def measurements(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[Value]]]:
     """Read the measurements back from records that ``comparison_records`` made.
 

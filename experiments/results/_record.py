@@ -10,7 +10,7 @@ from experiments._records import canonical
 RESULTS = Path("results")
 
 _FROM_CONFIG = ("experiment", "command", "config", "versions", "hardware")
-_FROM_SUMMARY = ("title", "reference", "seeds", "metrics", "notes", "arms")
+_FROM_SUMMARY = ("seeds", "tables")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 

@@ -3,23 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.report import Metric, comparison, measurements
+from experiments.report import comparison_of
 
 
 def page(record: Mapping[str, Any], source: str) -> str:
-    """Return the Markdown page of a result: its table and where it comes from.
+    """Return the Markdown page of a result: its tables and where it comes from.
 
     Args:
       record: as `read` returns it.
       source: name of the JSON file.
     """
-    table = comparison(
-        record["title"],
-        measurements(record["arms"]),
-        [Metric(**metric) for metric in record["metrics"]],
-        record["reference"],
-        notes=tuple(record["notes"]),
-    )
     hardware, versions = record["hardware"], record["versions"]
     made = [
         f"Made by `{record['command']}`, seeds {', '.join(map(str, record['seeds']))}, on "
@@ -29,4 +22,4 @@ def page(record: Mapping[str, Any], source: str) -> str:
         + ".",
         f"Generated from `{source}` by `python -m experiments.results`; do not edit.",
     ]
-    return "\n\n".join([table.markdown(), *made]) + "\n"
+    return "\n\n".join([*(comparison_of(t).markdown() for t in record["tables"]), *made]) + "\n"

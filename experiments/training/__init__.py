@@ -13,6 +13,7 @@ from experiments.training._evaluate import mean_loss as mean_loss
 from experiments.training._inputs import Mode as Mode
 from experiments.training._inputs import pick_mode as pick_mode
 from experiments.training._manifest import CheckpointError as CheckpointError
+from experiments.training._mask_text import mask_distances as mask_distances
 from experiments.training._mask_text import mask_from_text as mask_from_text
 from experiments.training._mask_text import mask_text as mask_text
 from experiments.training._metrics import MetricsLog as MetricsLog
@@ -20,6 +21,8 @@ from experiments.training._network import Network as Network
 from experiments.training._per_seed import PerSeed as PerSeed
 from experiments.training._recipes import Recipe as Recipe
 from experiments.training._recipes import start_at as start_at
+from experiments.training._schedule_rest import Standing as Standing
+from experiments.training._schedule_rest import train_rest as train_rest
 from experiments.training._seeds import stack_seeds as stack_seeds
 from experiments.training._seeds import take_seed as take_seed
 from experiments.training._state import TrainState as TrainState
@@ -45,6 +48,7 @@ __all__ = [
     "PerSeed",
     "Program",
     "Recipe",
+    "Standing",
     "Step",
     "StreamEvaluator",
     "StreamRunner",
@@ -56,6 +60,7 @@ __all__ = [
     "evaluator",
     "init_state",
     "make_step",
+    "mask_distances",
     "mask_from_text",
     "mask_text",
     "mean_loss",
@@ -66,4 +71,5 @@ __all__ = [
     "stream_evaluator",
     "stream_runner",
     "take_seed",
+    "train_rest",
 ]

@@ -2,16 +2,17 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from experiments._cli import fail, parse
 from experiments._folder import FolderError, RunFolder
 from experiments._progress import Progress
-from experiments.report import Value, comparison_records
+from experiments._units import run_units
+from experiments.report import Value, comparison_of, comparison_records
 from experiments.training import CheckpointError, MetricsLog
 from experiments.worm._config import WormConfig
-from experiments.worm._measures import History, measure, read_records
-from experiments.worm._page import TITLE, result_notes, results_table, shown_metrics, write_page
+from experiments.worm._measures import History, measure
+from experiments.worm._page import results_record, write_page
 from experiments.worm._presets import ABOUT, PRESETS
 from experiments.worm._search import compile_seconds
 from experiments.worm._setup import Setup
@@ -58,38 +59,19 @@ def _run_arms(
     setup: Setup, folder: RunFolder, progress: Progress, speed: SpeedTest | None
 ) -> dict[str, str]:
     """Run every arm and cohort that is not over yet; return why arms failed."""
-    records = read_records(folder.metrics)
-    failures = {r["arm"]: r["why"] for r in records if r["kind"] == "failure"}
-    ended = {(r["arm"], r["seed"]) for r in records if r["kind"] in ("result", "failure")}
+
+    def begin(arm: str, seeds: Sequence[int]) -> tuple[int | None, Callable[[MetricsLog], None]]:
+        unit = Unit(setup, folder, progress, arm, seeds)
+        start, position = unit.restore()
+        return position, lambda log: unit.run(log, start, None if _is_timed(folder, arm) else speed)
+
     units = [(arm, seeds) for arm in setup.config.all_arms for seeds in setup.cohorts]
-    over = {(arm, s) for arm, seeds in units if {(arm, s) for s in seeds} <= ended for s in seeds}
-    kept = max((n for n, r in enumerate(records, 1) if (r["arm"], r["seed"]) in over), default=0)
-    log: MetricsLog | None = None
-    try:
-        for arm, seeds in units:
-            if (arm, seeds[0]) in over or arm in failures:
-                continue
-            unit = Unit(setup, folder, progress, arm, seeds)
-            start, position = unit.restore()
-            if log is None:
-                # what the checkpoint of the unit that was running does not know of is computed again
-                log = MetricsLog(folder.metrics, kept if position is None else position)
-            try:
-                unit.run(log, start, None if _is_timed(folder, arm) else speed)
-            except (ValueError, FloatingPointError) as error:
-                failures[arm] = str(error)
-                for seed in seeds:
-                    log.write({"kind": "failure", "arm": arm, "seed": seed, "why": str(error)})
-                progress.note(f"{arm}, seeds {seeds}: {error}")
-    finally:
-        if log is not None:
-            log.close()
-    return failures
+    return run_units(folder, progress, units, begin)
 
 
 def _is_timed(folder: RunFolder, arm: str) -> bool:
     """Whether one of the arm's tickets was timed, by this start or one before."""
-    return History(read_records(folder.metrics)).speed(arm) is not None
+    return History(folder.records()).speed(arm) is not None
 
 
 def _phases(setup: Setup, arms: Sequence[str]) -> int:
@@ -98,23 +80,12 @@ def _phases(setup: Setup, arms: Sequence[str]) -> int:
     return len(setup.cohorts) * (len(arms) + searching) + timed
 
 
-def _split(setup: Setup, compiling: float) -> dict[str, float]:
-    """Return the seconds of this start by what they were spent on; the rest is timing, saving and reporting."""
-    spent = {name: setup.clock.seconds.get(name, 0.0) for name in ("train", "evaluate", "detect")}
-    return {
-        "of these compiling": round(setup.compile_seconds + compiling, 1),
-        "of these training": round(spent["train"], 2),
-        "of these evaluating": round(spent["evaluate"], 2),
-        "of these detecting": round(spent["detect"], 2),
-    }
-
-
 def _report(
     setup: Setup, folder: RunFolder, failures: dict[str, str], seconds: float, compiling: float
 ) -> int:
     config = setup.config
     seeds = config.seed_numbers
-    history = History(read_records(folder.metrics))
+    history = History(folder.records())
     measured: dict[str, dict[str, list[Value]]] = {
         arm: measure(history, config, arm, seeds, setup.epoch_flops, sum(setup.widths))
         for arm in config.all_arms
@@ -122,7 +93,7 @@ def _report(
     }
     timing = {
         "wall seconds of this start": round(seconds, 1),
-        **_split(setup, compiling),
+        **setup.spent(compiling),
         "images": setup.splits,
         "parameters": setup.parameters,
         "multiply-accumulates an image": setup.macs,
@@ -132,14 +103,12 @@ def _report(
         for arm, why in failures.items():
             sys.stderr.write(f"{PROG}: arm {arm} failed: {why}\n")
         return 1
-    table = results_table(measured, config, history)
+    results = results_record(measured, config, history)
     speeds = [record for arm in measured if (record := history.speed(arm))]
     folder.write_summary(
         {
-            "title": f"{TITLE}: {config.model} on {config.data}",
             "reference": "standard",
-            "metrics": shown_metrics(config),
-            "notes": result_notes(measured, config, history),
+            "tables": [results],
             "arms": comparison_records(measured, "standard"),
             "speed": speed_summary(speeds),
             "failures": failures,
@@ -148,7 +117,7 @@ def _report(
         }
     )
     write_page(folder, setup, history, measured, failures, timing)
-    sys.stdout.write(f"\n{table.text()}\n")
+    sys.stdout.write(f"\n{comparison_of(results).text()}\n")
     if speeds:
         sys.stdout.write(f"\n{speed_table(speeds, config).text()}\n")
     sys.stdout.write(f"\nReport: {folder.report}\n")

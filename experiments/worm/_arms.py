@@ -57,17 +57,11 @@ def search_optimizer(
         mask_rule=config.mask_rule,
         cap=config.search_cap + 1 if rules.searches else None,
     )
-    rest = retrain_optimizer(config, steps)
+    rest = config.optimizer(steps)
     return optax.chain(rest, worm) if rules.last else optax.chain(worm, rest)
 
 
 def carried_state(rules: ArmRules, opt_state: PyTree) -> PyTree:
-    """Return what `retrain_optimizer` goes on with of the state of `search_optimizer`."""
+    """Return what `WormConfig.optimizer` goes on with of the state of `search_optimizer`."""
     before, after = opt_state
     return before if rules.last else after
-
-
-def retrain_optimizer(config: WormConfig, steps: int) -> optax.GradientTransformationExtraArgs:
-    """Return the chain without truncation, for ``steps`` steps an epoch."""
-    pull = [wj.l1_pull(config.l1)] if config.l1 else []
-    return optax.chain(*pull, config.recipe.optimizer(steps))

@@ -14,21 +14,21 @@ from experiments.report import (
     DistanceTrace,
     Facts,
     HeatMap,
-    Metric,
     Picture,
     Section,
-    Table,
     accuracy_against_flops,
     arm_styles,
-    comparison,
+    comparison_of,
+    comparison_record,
     distance_lines,
     heat_maps,
     html_report,
     kept_widths,
     save_figure,
 )
+from experiments.training import mask_distances
 from experiments.worm._config import WormConfig
-from experiments.worm._measures import METRICS, History, distance_rows, distances, flops_curve
+from experiments.worm._measures import METRICS, History, distance_rows, flops_curve
 from experiments.worm._setup import Setup
 from experiments.worm._speed_table import speed_section
 
@@ -50,38 +50,24 @@ COST = {
 }
 
 
-TITLE = "Tickets against Early-Bird"
-
-
-def shown_metrics(config: WormConfig) -> list[Metric]:
-    """Return the rows of the comparison, the target in its title."""
-    return [
+def results_record(
+    measured: Mapping[str, Mapping[str, Sequence[Any]]], config: WormConfig, history: History
+) -> dict[str, Any]:
+    """Return the comparison with Early-Bird (``standard``); its notes name searches without a ticket."""
+    shown = [
         dataclasses.replace(m, title=f"{m.title} ({100 * config.target:g}%)")
         if m.key == "epochs_to_target"
         else m
         for m in METRICS
     ]
-
-
-def result_notes(arms: Iterable[str], config: WormConfig, history: History) -> tuple[str, ...]:
-    """Return the sentences under the comparison; they name searches without a ticket."""
     kept = 1 - config.prune_ratio
-    chance = (
-        f"A random mask of the same size has an expected Jaccard of about {kept / (2 - kept):.2f}."
-    )
-    return (
-        *_without_ticket(arms, config, history),
+    notes = (
+        *_without_ticket(measured, config, history),
         "Accuracy is on the test split.",
-        chance,
+        f"A random mask of the same size has an expected Jaccard of about {kept / (2 - kept):.2f}.",
     )
-
-
-def results_table(
-    measured: Mapping[str, Mapping[str, Sequence[Any]]], config: WormConfig, history: History
-) -> Table:
-    """Return the comparison with Early-Bird (``standard``)."""
-    notes = result_notes(measured, config, history)
-    return comparison(TITLE, measured, shown_metrics(config), "standard", notes=notes)
+    title = f"Tickets against Early-Bird: {config.model} on {config.data}"
+    return comparison_record(title, measured, shown, "standard", notes=notes)
 
 
 def _without_ticket(arms: Iterable[str], config: WormConfig, history: History) -> list[str]:
@@ -119,7 +105,7 @@ def write_page(
 
     maps = {
         f"{arm}, seed {seeds[0]}": HeatMap(
-            distances([r["mask"] for r in history.searched(arm, seeds[0])], size),
+            mask_distances([r["mask"] for r in history.searched(arm, seeds[0])], size),
             [r["epoch"] for r in history.searched(arm, seeds[0])],
             emerged["standard" if arm == "dense" else arm][0],
         )
@@ -175,7 +161,11 @@ def write_page(
         [
             Section(
                 "Result",
-                [READING[config.retrain], *problems, results_table(measured, config, history)],
+                [
+                    READING[config.retrain],
+                    *problems,
+                    comparison_of(results_record(measured, config, history)),
+                ],
             ),
             Section(
                 "When the mask stops moving",

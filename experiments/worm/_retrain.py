@@ -4,19 +4,15 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 from jaxtyping import PyTree
 
 from experiments.training import (
     Network,
-    PerSeed,
     TrainState,
     digest,
-    mean_loss,
     stack_seeds,
     take_seed,
+    train_rest,
 )
 from experiments.worm._search import Search
 from experiments.worm._setup import Setup
@@ -48,19 +44,6 @@ class Retrain(NamedTuple):
     losses: tuple[float, ...]
     weights: tuple[str | None, ...]
     share: float = 1.0
-
-
-@PerSeed
-def _leaked(params: PyTree, masks: PyTree) -> Any:
-    pruned = jax.tree.map(
-        lambda p, m: jnp.sum(jnp.where(m, jnp.zeros((), p.dtype), p) != 0, dtype=jnp.int32),
-        params,
-        masks,
-    )
-    ranked = [
-        n for n, m in zip(jax.tree.leaves(pruned), jax.tree.leaves(masks), strict=True) if m.ndim
-    ]
-    return sum(ranked, jnp.zeros((), jnp.int32))
 
 
 def begin_retrain(setup: Setup, found: Search, seeds: Sequence[int]) -> Retrain:
@@ -138,51 +121,15 @@ def retrain(
     Raises:
       ValueError: a loss is not finite, or a pruned entry is no longer zero.
     """
-    now, masks, last = start, start.masks, setup.config.epochs
-    runner = start.network.runner("retrain", setup.retrain_tx)
-    runner.compile(now.state, *setup.train, masks)
-    epochs = np.asarray(jax.device_get(now.state.epoch))
-    while True:
-        with setup.clock("evaluate"):
-            held_out = start.network.held_out(now.state, masks)
-        weights = list(now.weights)
-        for i, seed in enumerate(seeds):
-            if epochs[i] <= last:
-                log(_record(arm, seed, int(epochs[i]), held_out, now.losses[i], i))
-            if epochs[i] == last:
-                weights[i] = digest(take_seed(now.state.params, i))
-        now = now._replace(weights=tuple(weights))
-        if epochs.min() >= last:
-            break
-        with setup.clock("train") as span:
-            state, metrics = span.wait(runner(now.state, *setup.train, masks))
-        losses = tuple(jax.device_get(mean_loss(metrics)).tolist())
-        now = now._replace(state=state, losses=losses, seconds=now.seconds + span.seconds)
-        epochs = epochs + 1
-        for seed, epoch, loss in zip(seeds, epochs, losses, strict=True):
-            if epoch <= last and not math.isfinite(loss):
-                raise ValueError(
-                    f"The training loss of arm {arm!r}, seed {seed}, is {loss} in epoch {epoch} of "
-                    "retraining. Lower learning_rate."
-                )
-        after_epoch(now)
-    leaks = 0 if masks is None else int(jax.device_get(_leaked(now.state.params, masks)).sum())
-    if leaks:
-        raise ValueError(
-            f"{leaks} pruned entries of arm {arm!r} are no longer zero: something moved them "
-            "that is not masked."
-        )
-    return now
-
-
-def _record(arm: str, seed: int, epoch: int, held_out: dict, loss: float, i: int) -> dict:
-    return {
-        "kind": "epoch",
-        "phase": "retrain",
-        "arm": arm,
-        "seed": seed,
-        "epoch": epoch,
-        "train_loss": loss,
-        "validation_accuracy": float(held_out["validation"][i]),
-        "test_accuracy": float(held_out["test"][i]),
-    }
+    return train_rest(
+        start,
+        setup.retrain_tx,
+        setup.train,
+        last=setup.config.epochs,
+        seeds=seeds,
+        phase="retrain",
+        arm=arm,
+        log=log,
+        after_epoch=after_epoch,
+        clock=setup.clock,
+    )

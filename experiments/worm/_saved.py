@@ -1,15 +1,14 @@
 """Where a unit stands, on the disk: its checkpoints and how many records had been written."""
 
-import time
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import numpy as np
+from collections.abc import Sequence
 
 from experiments._folder import RunFolder
-from experiments.training import Checkpoints, MetricsLog
+from experiments.channels import UnitStore
+from experiments.training import MetricsLog
 from experiments.worm._retrain import Retrain
 from experiments.worm._search import Search
+
+_ARRAYS = {"state", "ticket", "masks"}  # saved as a tree; what is left are plain fields
 
 
 class Saved:
@@ -23,21 +22,12 @@ class Saved:
     """
 
     def __init__(self, folder: RunFolder, arm: str, seeds: Sequence[int], every: float):
-        fingerprint = {
-            "config": folder.provenance()["config"],
-            "arm": arm,
-            "seeds": list(seeds),
-        }
-        self._stores = {
-            phase: Checkpoints(folder.checkpoints / f"{arm}-{seeds[0]}-{phase}", fingerprint)
-            for phase in ("search", "retrain")
-        }
-        self._every, self._last = every, time.monotonic()
+        self._store = UnitStore(folder, arm, seeds, every, ("search", "retrain"))
 
     @property
     def due(self) -> bool:
         """Whether it is time for the next checkpoint."""
-        return time.monotonic() - self._last >= self._every
+        return self._store.due
 
     def search(self, fresh: Search) -> tuple[Search, int | None]:
         """Return where the search stood and the number of records then, or its beginning and None.
@@ -45,11 +35,11 @@ class Saved:
         Raises:
           CheckpointError: its checkpoint is damaged, or of another run.
         """
-        found = self._stores["search"].restore((fresh.state, fresh.ticket))
+        found = self._store.restore("search", (fresh.state, fresh.ticket))
         if not found:
             return fresh, None
-        (state, ticket), position = found
-        return Search(state, ticket, **_read(position)), position["records"]
+        (state, ticket), fields, records = found
+        return Search(state, ticket, **fields), records
 
     def retrain(self, like: Retrain) -> tuple[Retrain, int] | None:
         """Return where the retraining stood and the number of records then, or None.
@@ -60,48 +50,18 @@ class Saved:
         Raises:
           CheckpointError: its checkpoint is damaged, or of another run.
         """
-        found = self._stores["retrain"].restore((like.state, like.masks))
+        found = self._store.restore("retrain", (like.state, like.masks))
         if not found:
             return None
-        (state, masks), position = found
-        return Retrain(like.network, state, masks, **_read(position)), position["records"]
+        (state, masks), fields, records = found
+        return Retrain(like.network, state, masks, **fields), records
 
     def save_search(self, now: Search, log: MetricsLog) -> None:
         """Write a checkpoint of the search; the records count as written."""
-        position = {
-            "emerged_at": list(now.emerged_at),
-            "seconds": now.seconds,
-            "losses": _plain_losses(now.losses),
-            "ended": now.ended,
-        }
-        self._save("search", (now.state, now.ticket), position, log)
+        fields = {k: v for k, v in now._asdict().items() if k not in _ARRAYS}
+        self._store.save("search", (now.state, now.ticket), fields, log)
 
     def save_retrain(self, now: Retrain, log: MetricsLog) -> None:
         """Write a checkpoint of the retraining; the records count as written."""
-        position = {
-            "emerged_at": list(now.emerged_at),
-            "search_seconds": now.search_seconds,
-            "seconds": now.seconds,
-            "losses": _plain_losses(now.losses),
-            "weights": list(now.weights),
-            "share": now.share,
-        }
-        self._save("retrain", (now.state, now.masks), position, log)
-
-    def _save(self, phase: str, tree: Any, position: dict[str, Any], log: MetricsLog) -> None:
-        self._stores[phase].save(tree, {"records": log.sync(), **position})
-        self._last = time.monotonic()
-
-
-def _read(position: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a position's fields as `Search` and `Retrain` hold them."""
-    fields = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in position.items()
-        if name != "records"
-    }
-    return {**fields, "losses": tuple(np.nan if x is None else x for x in position["losses"])}
-
-
-def _plain_losses(losses: Sequence[float]) -> list[float | None]:
-    return [float(x) if np.isfinite(x) else None for x in losses]
+        fields = {k: v for k, v in now._asdict().items() if k not in {"network", *_ARRAYS}}
+        self._store.save("retrain", (now.state, now.masks), fields, log)

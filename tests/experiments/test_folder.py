@@ -192,3 +192,18 @@ def test_other_processes_neither_check_nor_write(tmp_path):
     assert (folder.path, folder.writes) == (tmp_path, False)
     assert os.listdir(tmp_path) == ["config.json"]
     assert (tmp_path / "config.json").read_text() == before
+
+
+def test_records_are_read_up_to_the_torn_line(tmp_path):
+    folder = opened(tmp_path / "run")
+    assert folder.records() == []
+    folder.metrics.write_text('{"kind": "epoch", "arm": "worm", "seed": 0}\n{"kind": "ep')
+    assert folder.records() == [{"kind": "epoch", "arm": "worm", "seed": 0}]
+
+
+@pytest.mark.parametrize("line", ["nonsense", "[]", "3", '{"kind": "epoch"}', "\x00"])
+def test_a_line_that_is_no_record_is_named(tmp_path, line):
+    folder = opened(tmp_path / "run")
+    folder.metrics.write_text(f'{{"kind": "epoch", "arm": "worm", "seed": 0}}\n{line}\n')
+    with pytest.raises(FolderError, match=r"Line 2 of .* is not a record of this run"):
+        folder.records()

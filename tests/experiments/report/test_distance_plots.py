@@ -27,8 +27,8 @@ def texts(axes):
 
 
 @pytest.mark.parametrize("start", [0, 1, 3])
-def test_axes_and_marker_name_the_epoch_whatever_the_first_one_is(start):
-    """EB-D7: the reference's heat map indexes i - 1 whatever the start epoch."""
+def test_eb_d7_axes_and_marker_name_the_epoch_whatever_the_first_one_is(start):
+    """The reference's heat map indexes i - 1 whatever the start epoch."""
     epochs = range(start, start + 3)
     figure = heat_maps({"worm": HeatMap(DISTANCES, epochs, start + 2)})
     axes = figure.axes[0]

@@ -9,7 +9,7 @@ import pytest
 
 from experiments._cli import parse
 from experiments._records import canonical
-from experiments.report import Censored, Metric, comparison, comparison_records
+from experiments.report import Censored, Metric, comparison, comparison_record
 from experiments.results import ResultError, add, page, read
 from experiments.results.__main__ import main
 from experiments.worm._config import WormConfig
@@ -42,12 +42,8 @@ def a_run(path, **changes):
         "resumed": [],
     }
     summary = {
-        "title": "Tickets",
-        "reference": "standard",
         "seeds": [0, 1, 2],
-        "metrics": METRICS,
-        "notes": ["A note."],
-        "arms": comparison_records(ARMS, "standard"),
+        "tables": [comparison_record("Tickets", ARMS, METRICS, "standard", notes=["A note."])],
         "failures": {},
     }
     for record, name in ((config, "config.json"), (summary, "summary.json")):
@@ -83,7 +79,7 @@ def test_the_command_adds_a_run_and_writes_every_table(tmp_path, capsys):
     [
         ({"failures": {"worm": "diverged"}}, "these arms failed: worm"),
         ({"resumed": [{**START, "hardware": {"backend": "gpu"}}]}, "resumed on other"),
-        ({"metrics": None}, "has no 'metrics'"),
+        ({"tables": None}, "has no 'tables'"),
     ],
 )
 def test_what_is_no_result_is_refused(tmp_path, changes, sentence):
@@ -115,7 +111,7 @@ def test_every_committed_table_is_made_from_its_json():
     found = sorted((ROOT / "results").glob("*.json"))
     for path in found:
         assert path.with_suffix(".md").read_text() == page(read(path), path.name), path.name
-        assert json.loads(path.read_text())["arms"]
+        assert json.loads(path.read_text())["tables"]
     assert len(found) == len(list((ROOT / "results").glob("*.md"))) - 1  # README.md
 
 

@@ -7,6 +7,7 @@ import inspect
 import pytest
 
 from experiments import _cli
+from experiments.channels import _config as _shared
 from experiments.worm import __main__ as job
 from experiments.worm import _config
 from experiments.worm._config import WormConfig
@@ -34,7 +35,7 @@ def test_help_explains_every_field_with_a_sentence(worm, tmp_path):
     run = worm(tmp_path / "run", "--help")
     assert (run.code, run.err) == (0, "")
     shown = words(run.out)
-    texts = sentences(_cli) | sentences(_config)
+    texts = sentences(_cli) | sentences(_shared) | sentences(_config)
     for field in dataclasses.fields(WormConfig):
         assert f"--{field.name}" in shown, field.name
         text = texts[field.name]

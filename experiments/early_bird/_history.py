@@ -1,0 +1,60 @@
+"""The records of a run, by arm and seed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.early_bird._trials import Trial
+from experiments.training import mask_from_text
+
+Record = dict[str, Any]
+
+
+class History:
+    """What was recorded so far.
+
+    Args:
+      records: from ``metrics.jsonl``.
+      ratios: the run's prune ratios, in order.
+    """
+
+    def __init__(self, records: Sequence[Record], ratios: Sequence[float]):
+        self._epochs: dict[tuple[str, int], list[Record]] = {}
+        self._results: dict[tuple[str, int], Record] = {}
+        self._ratios = list(ratios)
+        for record in records:
+            key = (record["arm"], record["seed"])
+            if record["kind"] == "result":
+                self._results[key] = record
+            elif record["kind"] == "epoch":
+                self._epochs.setdefault(key, []).append(record)
+
+    def epochs(self, arm: str, seed: int) -> list[Record]:
+        """The records of an arm's epochs; the first is the network as its training began."""
+        return self._epochs.get((arm, seed), [])
+
+    def result(self, arm: str, seed: int) -> Record | None:
+        """The result, or None where the arm did not finish."""
+        return self._results.get((arm, seed))
+
+    def finished(self, arm: str, seeds: Sequence[int]) -> bool:
+        """Whether every seed of the arm has its result."""
+        return all((arm, seed) in self._results for seed in seeds)
+
+    def place(self, ratio: float) -> int:
+        """Where a ratio stands in what the detectors recorded."""
+        return self._ratios.index(ratio)
+
+    def emerged_at(self, ratio: float, seed: int) -> int | None:
+        """The dense epochs before the ticket, None where none emerged or the training is not over."""
+        result = self.result("dense", seed)
+        return None if result is None else result["emerged_at"][self.place(ratio)]
+
+    def drawn_at(self, trial: Trial, seeds: Sequence[int], epochs: int) -> list[int | None]:
+        """Return for each seed the dense epochs before the trial's draw."""
+        return trial.drawn_at([self.emerged_at(trial.ratio, seed) for seed in seeds], epochs)
+
+    def mask(self, ratio: float, seed: int, epoch: int, size: int) -> np.ndarray:
+        """Return the flat mask that the dense network's scales implied after an epoch."""
+        return mask_from_text(self.epochs("dense", seed)[epoch]["mask"][self.place(ratio)], size)
