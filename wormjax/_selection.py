@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree, UInt
 
-from wormjax._counts import as_fraction, check_total, floor_count
+from wormjax._counts import as_density, check_total, floor_count
 from wormjax._masks import never_pruned
 from wormjax._paths import leaf_names
 
@@ -249,11 +249,7 @@ def top_masks(
       >>> print(masks["a"], masks["b"], masks["c"])
       [False  True] [ True False] True
     """
-    ratio = as_fraction("density", density)
-    if not 0 < ratio <= 1:
-        raise ValueError(
-            f"density must lie in (0, 1], got {density}. It is the fraction that is kept."
-        )
+    ratio = as_density("density", density)
     check_choice("scope", scope, ("global", "leaf"))
     check_choice("ties", ties, ("index", "strict"))
     leaves = ranked(scores)
