@@ -377,7 +377,7 @@ def test_other_wrong_input_gets_its_sentence():
         check_rounding("floor")
     with pytest.raises(ValueError, match="No leaf is prunable"):
         dist.erk()(tree, jax.tree.map(lambda _: False, tree), Fraction(1, 2))
-    with pytest.raises(ValueError, match="'00' has shape .* and no entries"):
+    with pytest.raises(ValueError, match=r"'00' has shape .* and no entries"):
         dist.erk()(_tree([(0, 4)]), {"00": True}, Fraction(1, 2))
     with pytest.raises(ValueError, match=r"density 0\.\d+ keeps|keeps 3 entries for 4"):
         dist.erk()(tree, _all(tree), Fraction(3, 94_304))

@@ -3,9 +3,11 @@
 import re
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from wormjax._paths import leaf_names
 from wormjax._prunable import prunable
 from wormjax._selection import check_choice
 from wormjax.scores._protocol import is_kernel, last_name
@@ -61,6 +63,12 @@ def kernels(
             return False
         return embeddings or not _is_table(name, leaf)
 
+    names, leaves = leaf_names(params), jax.tree.leaves(params)
+    if not any(chosen(name, leaf) for name, leaf in zip(names, leaves, strict=True)):
+        raise ValueError(
+            f"No leaf looks like a kernel by its name and rank; the leaves are {', '.join(map(repr, names[:5]))}. "
+            "Say which may be pruned with wj.prunable."
+        )
     return prunable(params, include=chosen)
 
 
