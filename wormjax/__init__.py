@@ -5,6 +5,7 @@ from wormjax import dst, scores, structure
 from wormjax._early_bird import EarlyBird, EarlyBirdState, early_bird
 from wormjax._l1 import l1_penalty, l1_pull
 from wormjax._masks import Jaccard, apply_masks, count_kept, density, jaccard, mask_distance
+from wormjax._one_shot import OneShot, one_shot
 from wormjax._opt_state import check, early_bird_state, masks_of
 from wormjax._packing import PackedMask, pack, unpack
 from wormjax._prunable import prunable
@@ -33,6 +34,7 @@ __all__ = [
     "EarlyBirdState",
     "Groups",
     "Jaccard",
+    "OneShot",
     "PackedMask",
     "Plan",
     "Ticket",
@@ -56,6 +58,7 @@ __all__ = [
     "load_ticket",
     "mask_distance",
     "masks_of",
+    "one_shot",
     "pack",
     "plan",
     "policies",

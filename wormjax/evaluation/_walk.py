@@ -21,7 +21,7 @@ from jax.extend import source_info_util
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 # The names under which JAX 0.10 to 0.12 binds a call that runs its jaxpr once.
-_CALLS = frozenset(
+CALLS = frozenset(
     {
         "checkpoint",
         "closed_call",
@@ -69,20 +69,23 @@ def total(
       >>> total(jax.make_jaxpr(f)(1.0), is_sin)
       5
     """
-    return sum(_of_equation(eqn, count, while_trips) for eqn in _open(jaxpr).eqns)
+    return sum(equation_total(eqn, count, while_trips) for eqn in opened(jaxpr).eqns)
 
 
-def _of_equation(
-    eqn: JaxprEqn, count: Callable[[JaxprEqn], int | None], while_trips: int | None
+def equation_total(
+    eqn: JaxprEqn,
+    count: Callable[[JaxprEqn], int | None],
+    while_trips: int | None = None,
 ) -> int:
+    """Sum a count over all that one execution of an equation executes; see `total`."""
     own = count(eqn)
     if own is not None:
         return own
-    inner = [total(sub, count, while_trips=while_trips) for sub in _jaxprs(eqn.params.values())]
+    inner = [total(sub, count, while_trips=while_trips) for sub in jaxprs_of(eqn.params.values())]
     if not any(inner):
         return 0
     name, params = eqn.primitive.name, eqn.params
-    if name in _CALLS:
+    if name in CALLS:
         return sum(inner)
     if name == "scan":
         return params["length"] * sum(inner)
@@ -107,15 +110,17 @@ def _of_equation(
     return while_trips * body + (while_trips + 1) * condition
 
 
-def _jaxprs(values: Any) -> Iterator[Jaxpr | ClosedJaxpr]:
+def jaxprs_of(values: Any) -> Iterator[Jaxpr | ClosedJaxpr]:
+    """Yield the jaxprs among an equation's parameters."""
     for value in values:
         if isinstance(value, Jaxpr | ClosedJaxpr):
             yield value
         elif isinstance(value, tuple | list):
-            yield from _jaxprs(value)
+            yield from jaxprs_of(value)
 
 
-def _open(jaxpr: Jaxpr | ClosedJaxpr) -> Jaxpr:
+def opened(jaxpr: Jaxpr | ClosedJaxpr) -> Jaxpr:
+    """Return a jaxpr without its constants."""
     # since JAX 0.11 both names mean one class, whose `jaxpr` is itself
     return jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
 
