@@ -116,9 +116,7 @@ def exploration(history: MaskHistory) -> Exploration:
     leaves = ranked(history.fired)
     if not leaves:
         raise ValueError("The masks have no prunable leaf (all are rank-0): nothing is explored.")
-    counts = [jnp.sum(m, dtype=jnp.int32) for m in leaves]
-    shares = [c.astype(jnp.float32) / m.size for c, m in zip(counts, leaves, strict=True)]
-    total = sum(counts[1:], counts[0]).astype(jnp.float32) / sum(m.size for m in leaves)
+    total, shares = _shares(leaves)
     return Exploration(total, dict(zip(ranked_names(history.fired), shares, strict=True)))
 
 
@@ -154,6 +152,13 @@ def age_counts(history: MaskHistory, edges: Sequence[int]) -> Int[np.ndarray, " 
     for m, a in zip(kept, ages, strict=True):
         counts += np.histogram(a[m], [*edges, np.inf])[0]
     return counts
+
+
+@jax.jit
+def _shares(fired: list[Array]) -> tuple[Array, list[Array]]:
+    counts = [jnp.sum(m, dtype=jnp.int32) for m in fired]
+    shares = [c.astype(jnp.float32) / m.size for c, m in zip(counts, fired, strict=True)]
+    return sum(counts[1:], counts[0]).astype(jnp.float32) / sum(m.size for m in fired), shares
 
 
 @jax.jit

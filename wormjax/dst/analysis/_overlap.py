@@ -204,7 +204,8 @@ def overlap(first: PyTree, last: PyTree) -> Overlap:
       >>> print(f"{found.total:.3f} {found.chance:.3f}")
       0.333 0.333
     """
-    index = jaccard(first, last)
+    check_same_structure(first, last, "the first masks", "the last masks")
+    index = _jaccard(first, last)
     pairs = zip(jax.tree.leaves(first), jax.tree.leaves(index.leaves), strict=True)
     leaves = [j for m, j in pairs if jnp.ndim(m)]
     chance = _chance(ranked(first), ranked(last))
@@ -227,6 +228,9 @@ def step_to_step(masks: Sequence[PyTree]) -> list[Overlap]:
       [0.333, 1.0]
     """
     return [overlap(a, b) for a, b in itertools.pairwise(masks)]
+
+
+_jaccard = jax.jit(jaccard)  # op by op it would compile each
 
 
 @jax.jit
