@@ -1,0 +1,24 @@
+"""Dynamic sparse training: networks that are sparse while they train, and whose connections move."""
+
+from wormjax.dst import _distributions as distributions
+from wormjax.dst import _grow_init as grow_init
+from wormjax.dst import _patterns as patterns
+from wormjax.dst import _ramps as ramps
+from wormjax.dst import _schedules as schedules
+from wormjax.dst import criteria, growth
+from wormjax.dst._seen import Seen
+from wormjax.dst._state import SparseState
+from wormjax.dst._transformation import sparse_training
+
+__all__ = [
+    "Seen",
+    "SparseState",
+    "criteria",
+    "distributions",
+    "grow_init",
+    "growth",
+    "patterns",
+    "ramps",
+    "schedules",
+    "sparse_training",
+]
