@@ -6,14 +6,15 @@ from wormjax._early_bird import EarlyBird, EarlyBirdState, early_bird
 from wormjax._l1 import l1_penalty, l1_pull
 from wormjax._masks import Jaccard, apply_masks, count_kept, density, jaccard, mask_distance
 from wormjax._one_shot import OneShot, one_shot
-from wormjax._opt_state import check, early_bird_state, masks_of
+from wormjax._opt_state import check, early_bird_state, masks_of, seed_axes
 from wormjax._packing import PackedMask, pack, unpack
 from wormjax._prunable import prunable
 from wormjax._random_masks import random_like
 from wormjax._selection import top_masks
 from wormjax._shift import extend_to_shift
 from wormjax._truncate import TruncateState, truncate
-from wormjax._worm import WormState, detect, seed_axes, worm
+from wormjax._worm import WormState, detect, worm
+from wormjax.dst import sparse_training
 from wormjax.structure import (
     Groups,
     Plan,
@@ -68,6 +69,7 @@ __all__ = [
     "scores",
     "seed_axes",
     "shrink",
+    "sparse_training",
     "structure",
     "top_masks",
     "truncate",

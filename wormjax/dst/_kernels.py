@@ -58,18 +58,22 @@ def kernels(
     if mask_rule == "ndim>1":
         return prunable(params, include=lambda _, leaf: jnp.ndim(leaf) > 1)
 
-    def chosen(name: str, leaf: Any) -> bool:
-        if not is_kernel(name, leaf) or any(_NORM.search(part) for part in name.split("/")):
-            return False
-        return embeddings or not _is_table(name, leaf)
-
     names, leaves = leaf_names(params), jax.tree.leaves(params)
-    if not any(chosen(name, leaf) for name, leaf in zip(names, leaves, strict=True)):
+    if not any(
+        kernel_like(name, leaf, embeddings) for name, leaf in zip(names, leaves, strict=True)
+    ):
         raise ValueError(
             f"No leaf looks like a kernel by its name and rank; the leaves are {', '.join(map(repr, names[:5]))}. "
             "Say which may be pruned with wj.prunable."
         )
-    return prunable(params, include=chosen)
+    return prunable(params, include=lambda name, leaf: kernel_like(name, leaf, embeddings))
+
+
+def kernel_like(name: str, leaf: Any, embeddings: bool = False) -> bool:
+    """Whether a leaf is a kernel by its path and rank; see `kernels`."""
+    if not is_kernel(name, leaf) or any(_NORM.search(part) for part in name.split("/")):
+        return False
+    return embeddings or not _is_table(name, leaf)
 
 
 def _is_table(name: str, leaf: Any) -> bool:
