@@ -5,6 +5,7 @@ from experiments.models._mlp import MLP, MLPConfig
 from experiments.models._named import NAMED, named
 from experiments.models._narrowed import narrowed
 from experiments.models._resnet import ResNet, ResNetConfig
+from experiments.models._sized import sized
 from experiments.models._vgg import VGG, VGGConfig
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "build",
     "named",
     "narrowed",
+    "sized",
 ]

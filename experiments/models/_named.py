@@ -25,6 +25,7 @@ NAMED: dict[str, ModelConfig] = {
     "digits_resnet": ResNetConfig(blocks=2, widths=(16, 32), channels=1),
     "fashion": VGGConfig(widths=(32, "M", 64, 64, "M", 128, 128), channels=1),
     "lenet300": MLPConfig(),
+    "mlp_cifar": MLPConfig(widths=(1024, 512), inputs=3072),
     "resnet20": ResNetConfig(blocks=3),
     "resnet32": ResNetConfig(blocks=5),
     "resnet44": ResNetConfig(blocks=7),

@@ -1,8 +1,11 @@
 """Tables, pictures and the report of an experiment, from plain records; it knows no algorithm."""
 
 from experiments.report._comparison import Metric, comparison, comparison_records
+from experiments.report._density_plots import accuracy_against_density, similarity_maps
 from experiments.report._distance_plots import DistanceTrace, HeatMap, distance_lines, heat_maps
 from experiments.report._html import Callout, Code, Facts, Markup, Picture, Section, html_report
+from experiments.report._rank_plots import critical_difference
+from experiments.report._ranks import Ranks, friedman
 from experiments.report._stats import Censored, Paired, Summary, Value, paired, summary
 from experiments.report._style import ArmStyle, arm_styles, figure_svg, save_figure
 from experiments.report._tables import Column, Table
@@ -22,20 +25,25 @@ __all__ = [
     "Metric",
     "Paired",
     "Picture",
+    "Ranks",
     "Section",
     "Summary",
     "Table",
     "Value",
+    "accuracy_against_density",
     "accuracy_against_flops",
     "arm_styles",
     "comparison",
     "comparison_records",
+    "critical_difference",
     "distance_lines",
     "figure_svg",
+    "friedman",
     "heat_maps",
     "html_report",
     "kept_widths",
     "paired",
     "save_figure",
+    "similarity_maps",
     "summary",
 ]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments._folder import FolderError
 from experiments.training._manifest import CheckpointError
 
 
@@ -88,6 +89,28 @@ class MetricsLog:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Return the complete records of ``metrics.jsonl``; a kill may have torn the last line.
+
+    Raises:
+      FolderError: a line is no record.
+    """
+    if not path.exists():
+        return []
+    records = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            record = json.loads(line)
+            record["kind"], record["arm"], record["seed"]
+        except (ValueError, KeyError, TypeError):
+            raise FolderError(
+                f"Line {number} of {path} is not a record of this run, so the run cannot be resumed; put the "
+                "right file back, or pass another --out DIR."
+            ) from None
+        records.append(record)
+    return records
 
 
 def _plain(value):

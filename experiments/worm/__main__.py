@@ -3,14 +3,16 @@
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
+from experiments import training
 from experiments._cli import fail, parse
 from experiments._folder import FolderError, RunFolder
 from experiments._progress import Progress
 from experiments.report import Value, comparison_records
-from experiments.training import CheckpointError, MetricsLog
+from experiments.training import CheckpointError, MetricsLog, read_records
 from experiments.worm._config import PRESETS, Arm, WormConfig
-from experiments.worm._measures import History, measure, read_records
+from experiments.worm._measures import History, measure
 from experiments.worm._page import results_table, write_page
 from experiments.worm._search import compile_seconds
 from experiments.worm._setup import Setup
@@ -63,33 +65,17 @@ def _run_arms(
     setup: Setup, folder: RunFolder, progress: Progress, speed: SpeedTest | None
 ) -> dict[str, str]:
     """Run every arm and cohort that is not over yet; return why arms failed."""
-    records = read_records(folder.metrics)
-    failures = {r["arm"]: r["why"] for r in records if r["kind"] == "failure"}
-    ended = {(r["arm"], r["seed"]) for r in records if r["kind"] in ("result", "failure")}
+
+    def open_unit(arm: Any, seeds: Sequence[int]) -> training.Unit:
+        unit = Unit(setup, folder, progress, arm, seeds)
+
+        def run(log: MetricsLog, start: Any) -> None:
+            unit.run(log, start, None if _is_timed(folder, arm) else speed)
+
+        return training.Unit(unit.restore, run)
+
     units = [(arm, seeds) for arm in setup.config.arms for seeds in setup.cohorts]
-    over = {(arm, s) for arm, seeds in units if {(arm, s) for s in seeds} <= ended for s in seeds}
-    kept = max((n for n, r in enumerate(records, 1) if (r["arm"], r["seed"]) in over), default=0)
-    log: MetricsLog | None = None
-    try:
-        for arm, seeds in units:
-            if (arm, seeds[0]) in over or arm in failures:
-                continue
-            unit = Unit(setup, folder, progress, arm, seeds)
-            start, position = unit.restore()
-            if log is None:
-                # what the checkpoint of the unit that was running does not know of is computed again
-                log = MetricsLog(folder.metrics, kept if position is None else position)
-            try:
-                unit.run(log, start, None if _is_timed(folder, arm) else speed)
-            except (ValueError, FloatingPointError) as error:
-                failures[arm] = str(error)
-                for seed in seeds:
-                    log.write({"kind": "failure", "arm": arm, "seed": seed, "why": str(error)})
-                progress.note(f"{arm}, seeds {seeds}: {error}")
-    finally:
-        if log is not None:
-            log.close()
-    return failures
+    return training.run_units(units, open_unit, folder.metrics, progress.note)
 
 
 def _is_timed(folder: RunFolder, arm: Arm) -> bool:

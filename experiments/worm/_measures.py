@@ -1,14 +1,11 @@
 """From records to measurements: one value per arm, seed and metric."""
 
-import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments._folder import FolderError
 from experiments.report import Censored, Metric, Value
 from experiments.worm._config import Arm, WormConfig
 from experiments.worm._search import mask_from_text
@@ -45,28 +42,6 @@ METRICS = (
     ),
     Metric("total_seconds", "Search and retraining time", "s", ".2f"),
 )
-
-
-def read_records(path: Path) -> list[Record]:
-    """Return the complete records of ``metrics.jsonl``; a kill may have torn the last line.
-
-    Raises:
-      FolderError: a line is no record.
-    """
-    if not path.exists():
-        return []
-    records = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
-        try:
-            record = json.loads(line)
-            record["kind"], record["arm"], record["seed"]
-        except (ValueError, KeyError, TypeError):
-            raise FolderError(
-                f"Line {number} of {path} is not a record of this run, so the run cannot be resumed; put the "
-                "right file back, or pass another --out DIR."
-            ) from None
-        records.append(record)
-    return records
 
 
 class History:

@@ -11,8 +11,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 import wormjax as wj
-from experiments.training import PerSeed, TrainState, mean_loss, stack_seeds, take_seed
-from experiments.worm._digest import digest
+from experiments.training import PerSeed, TrainState, digest, mean_loss, stack_seeds, take_seed
 from experiments.worm._network import Network
 from experiments.worm._search import Search, Ticket
 from experiments.worm._setup import Setup

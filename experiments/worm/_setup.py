@@ -11,7 +11,7 @@ from jaxtyping import Array, PyTree
 
 import wormjax as wj
 from experiments.data import check_disjoint, load, normalise
-from experiments.models import abstract, build, named
+from experiments.models import abstract, build, sized
 from experiments.training import (
     EpochRunner,
     TrainState,
@@ -64,12 +64,12 @@ class Setup:
         for arm in config.arms:  # raises on a setting out of range
             search_optimizer(config, arm_rules(config, arm, jax.random.key(0)), self.steps)
         self.mode = pick_mode(config.driver)
-        self.model = named(
+        self.model = sized(
             config.model,
+            data.image_shape,
             classes=data.classes,
             scale_init=config.scale_init,
             dtype=config.compute,
-            **_input_size(config.model, data.image_shape),
         )
         self.prepare = functools.partial(
             normalise, mean=data.mean, std=data.std, dtype=jnp.dtype(config.compute)
@@ -173,10 +173,3 @@ class Setup:
 
     def _one_image(self) -> Array:
         return self.prepare(self.train[0][:1])
-
-
-def _input_size(name: str, image_shape: tuple[int, ...]) -> dict[str, int]:
-    """The model's field for the size of its input: channels, or pixels of a flat one."""
-    fields = named(name).__dataclass_fields__
-    height, width, channels = image_shape
-    return {"channels": channels} if "channels" in fields else {"inputs": height * width * channels}

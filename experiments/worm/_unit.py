@@ -9,9 +9,8 @@ import numpy as np
 
 from experiments._folder import RunFolder
 from experiments._progress import Phase, Progress
-from experiments.training import MetricsLog, take_seed
+from experiments.training import MetricsLog, digest, take_seed
 from experiments.worm._config import Arm
-from experiments.worm._digest import digest
 from experiments.worm._retrain import Retrain, begin_retrain, begin_shrunk, retrain
 from experiments.worm._saved import Saved
 from experiments.worm._search import Search, begin_search, search

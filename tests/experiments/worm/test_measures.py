@@ -6,14 +6,13 @@ import pytest
 from experiments._folder import FolderError
 from experiments.report import Censored
 from experiments.worm._config import WormConfig
-from experiments.worm._digest import digest
+from experiments.training import digest, read_records
 from experiments.worm._measures import (
     History,
     distance_rows,
     distances,
     flops_curve,
     measure,
-    read_records,
 )
 from experiments.worm._search import mask_from_text, mask_text
 

@@ -8,6 +8,7 @@ from wormjax.dst.analysis._cost import (
     rigl_step_flops,
     training_flops,
 )
+from wormjax.dst.analysis._criteria import removed_by
 from wormjax.dst.analysis._history import (
     Exploration,
     MaskHistory,
@@ -49,6 +50,7 @@ __all__ = [
     "overlap",
     "parameter_bits",
     "regrown_rate",
+    "removed_by",
     "removed_from",
     "removed_sets",
     "rigl_step_flops",
