@@ -118,8 +118,8 @@ class DstConfig(RunConfig):
     """MEST's weight of the gradient."""
 
     legacy_selection: bool = False
-    """Report the epoch of the best TEST accuracy, as released code does where its validation set is its test set. Numbers
-    are too good; for comparison only."""
+    """Report the epoch of the best TEST accuracy, as released code does where its validation set is its test
+    set. Numbers are too good; for comparison only."""
 
     similarity_density: float = 0.1
     """At this density the criteria are shown the same weights, masks and gradients: before training, and at the

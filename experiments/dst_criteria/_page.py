@@ -81,7 +81,10 @@ def movement_table(measured: Measured, config: DstConfig) -> Table:
         Column("Arm", align="left"),
         *(Column(m.title, m.unit, align="right") for m in shown),
     )
-    note = "Training counts 3 forward passes a step over kept weights, and dense weight gradients where growth reads them."
+    note = (
+        "Training counts 3 forward passes a step over kept weights, and dense weight gradients where growth reads "
+        "them."
+    )
     return Table(f"At density {config.similarity_density:g}", columns, tuple(rows), (note,))
 
 

@@ -116,7 +116,8 @@ class _Unit:
 
     def _similarity(self, when: str, state: TrainState) -> dict[str, Any]:
         setup, config = self._setup, self._setup.config
-        params, stats = take_seed(state.params, 0), take_seed(state.stats, 0)
+        one = take_seed(state, 0)
+        params, stats = one.params, one.stats
         removed = analysis.removed_by(
             setup.criteria,
             params,

@@ -5,8 +5,8 @@ import pytest
 
 from experiments._folder import FolderError
 from experiments.report import Censored
-from experiments.worm._config import WormConfig
 from experiments.training import digest, read_records
+from experiments.worm._config import WormConfig
 from experiments.worm._measures import (
     History,
     distance_rows,
