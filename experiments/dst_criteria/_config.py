@@ -207,7 +207,9 @@ class DstConfig(RunConfig):
 _D11 = (0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 _C5: tuple[Criterion, ...] = ("magnitude", "mest", "snip", "set", "reciprocal_sensitivity")
 
-# What Fantastic Weights' run specifications share.
+# What Fantastic Weights' run specifications share. Here and not there: counts are exact, masks are updated in the first
+# three quarters of a training (there to its last step), one order of mask update and step for all criteria, the
+# momentum of new connections starts at zero, and dense and sparse training have one recipe.
 _PAPER = DstConfig(
     criteria=_C5,
     densities=_D11,

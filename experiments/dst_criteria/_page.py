@@ -96,7 +96,7 @@ def ranks_table(measured: Measured, config: DstConfig) -> Table | None:
     if "all" not in kept:
         return None
     by_name = {name: dict(zip(r.names, r.mean_ranks, strict=True)) for name, r in kept.items()}
-    rows = [
+    rows: list[tuple[Any, ...]] = [
         (criterion, *(by_name[name][criterion] for name in kept)) for criterion in kept["all"].names
     ]
     tests = "; ".join(

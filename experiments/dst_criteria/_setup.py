@@ -54,7 +54,7 @@ class Setup:
         self.prepare = functools.partial(
             normalise, mean=data.mean, std=data.std, dtype=jnp.dtype("float32")
         )
-        self.criteria = {
+        self.criteria: dict[str, wj.dst.criteria.Criterion] = {
             name: wj.dst.criteria.mest(config.mest_gamma)
             if name == "mest"
             else wj.dst.criteria.criterion_of(name)
@@ -83,7 +83,7 @@ class Setup:
             key=jax.random.fold_in(key, _MASKS),
             density=arm.density,
             distribution=config.distribution,
-            drop="magnitude" if static else self.criteria[arm.criterion],
+            drop="magnitude" if arm.criterion is None else self.criteria[arm.criterion],
             grow="random" if static else arm.growth,
             # a static mask is one of which nothing is dropped
             schedule=wj.dst.schedules.constant(0.0)

@@ -6,7 +6,7 @@ from experiments.models._build import ModelConfig
 from experiments.models._named import named
 
 
-def sized(name: str, image_shape: tuple[int, int, int], **changes: Any) -> ModelConfig:
+def sized(name: str, image_shape: tuple[int, ...], **changes: Any) -> ModelConfig:
     """Return the configuration of a known model for such images.
 
     Args:

@@ -45,7 +45,7 @@ def test_wrong_input_gets_its_sentence():
     masks, params = {"w": jnp.asarray(M)}, {"w": W}
     with pytest.raises(ValueError, match="'magnitud' is no criterion"):
         wj.dst.analysis.removed_by({"a": "magnitud"}, params, masks, params, 0.5, jax.random.key(0))
-    with pytest.raises(ValueError, match="'running_snip' needs the running|average over steps"):
+    with pytest.raises(ValueError, match="needs the running"):
         wj.dst.analysis.removed_by(
             {"a": "running_snip"}, params, masks, params, 0.5, jax.random.key(0)
         )

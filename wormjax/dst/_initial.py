@@ -15,7 +15,7 @@ from wormjax.dst._patterns import Pattern, Unstructured, kept_in_segment, top
 from wormjax.dst._refresh import widened
 from wormjax.dst._seen import finite
 from wormjax.dst.distributions import NAMED, Distribution
-from wormjax.scores._protocol import Layout
+from wormjax.scores._protocol import Layout, Leaf
 
 Initial = Literal["random", "magnitude"]
 
@@ -44,7 +44,7 @@ def distribution_of(distribution: str | Distribution) -> Distribution:
 
 def units_kept(
     distribution: Distribution, layout: Layout, patterns: Sequence[Pattern], density: Fraction
-) -> tuple[int, ...]:
+) -> tuple[Any, ...]:
     """Return how many units every segment of every prunable leaf keeps at this density.
 
     Raises:
@@ -59,14 +59,26 @@ def units_kept(
             "one for each, in flatten order."
         )
     for leaf, count in zip(layout.ranked, entries, strict=True):
-        if not 0 <= count <= leaf.value.size:
+        # counts of scores that are being traced cannot be looked at
+        if not isinstance(count, jax.core.Tracer) and not 0 <= count <= leaf.value.size:
             raise ValueError(
                 f"The distribution keeps {count} entries of {leaf.name!r}, which has {leaf.value.size}."
             )
     return tuple(
-        kept_in_segment(p, leaf.value.shape, count)
+        _units(p, leaf, count)
         for p, leaf, count in zip(patterns, layout.ranked, entries, strict=True)
     )
+
+
+def _units(pattern: Pattern, leaf: Leaf, count: Any) -> Any:
+    if not isinstance(count, jax.core.Tracer):
+        return kept_in_segment(pattern, leaf.value.shape, count)
+    if not isinstance(pattern, Unstructured):
+        raise TypeError(
+            f"The distribution's count for {leaf.name!r} depends on arrays that are being traced, and the pattern "
+            f"{pattern} needs to know it. Call init outside of jax.jit."
+        )
+    return count
 
 
 def draw(

@@ -1,7 +1,7 @@
 """What each of several drop criteria would remove from one state of training."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -78,6 +78,10 @@ def removed_by(
     }
 
 
+def _choose(scores: Sequence[Array], kept: Array) -> list[Array]:
+    return largest(scores, kept)
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _stay(
     criteria: tuple[Criterion, ...],
@@ -97,5 +101,5 @@ def _stay(
         for place_, criterion in enumerate(criteria):
             own = jax.random.fold_in(jax.random.fold_in(key, leaf), place_)
             score = finite(criterion(Seen(weight, mask, widened(g), key=own)))
-            found[place_] += criterion.keep([score], [mask], count - going, going, largest)
+            found[place_] += criterion.keep([score], [mask], count - going, going, _choose)
     return found

@@ -17,7 +17,7 @@ from wormjax._selection import check_choice
 
 Count: TypeAlias = int | Int[Array, ""]
 
-Distribution: TypeAlias = Callable[[PyTree, PyTree, Fraction], tuple[Count, ...]]
+Distribution: TypeAlias = Callable[[PyTree, PyTree, Fraction], tuple[Any, ...]]
 """``(params, may, density) -> counts``: how many entries each prunable leaf keeps, in flatten order.
 
 ``may`` is a tree of bools as `wj.prunable` returns. Counts are Python integers; those that depend on the
