@@ -279,7 +279,7 @@ def top_masks(
     return select(scores, tuple(kept), scope, ties)
 
 
-def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
     """Raise where ``value`` is none of the words it may be."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")

@@ -3,6 +3,7 @@
 from wormjax.dst import _distributions as distributions
 from wormjax.dst import _grow_init as grow_init
 from wormjax.dst import _patterns as patterns
+from wormjax.dst import _presets as presets
 from wormjax.dst import _ramps as ramps
 from wormjax.dst import _schedules as schedules
 from wormjax.dst import criteria, growth
@@ -18,6 +19,7 @@ __all__ = [
     "grow_init",
     "growth",
     "patterns",
+    "presets",
     "ramps",
     "schedules",
     "sparse_training",

@@ -20,7 +20,7 @@ dropping, as JaxPruner does, gives the same mask back.
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,7 @@ Pool = Literal["mean", "max"]
 RANKED_WITHIN = 32  # segments this narrow are ranked by comparing every pair
 
 
+@runtime_checkable
 class Pattern(Protocol):
     """How a leaf is read; frozen dataclasses, so that they are hashable."""
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -12,6 +12,7 @@ from wormjax.dst._seen import Seen
 Rule = Callable[[Seen], Array]
 
 
+@runtime_checkable
 class Choose(Protocol):
     """Selection of an exact number of entries from several leaves taken together."""
 
@@ -21,6 +22,7 @@ class Choose(Protocol):
         """Return masks of the ``kept`` highest scores, ties to the lower index."""
 
 
+@runtime_checkable
 class Keep(Protocol):
     """Which of the active units stay."""
 
