@@ -2,6 +2,7 @@
 
 from wormjax.dst import _grow_init as grow_init
 from wormjax.dst import _patterns as patterns
+from wormjax.dst import _presets as presets
 from wormjax.dst import _ramps as ramps
 from wormjax.dst import _schedules as schedules
 from wormjax.dst import analysis, criteria, distributions, growth
@@ -20,6 +21,7 @@ __all__ = [
     "growth",
     "kernels",
     "patterns",
+    "presets",
     "ramps",
     "schedules",
     "sparse_training",

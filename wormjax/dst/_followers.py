@@ -7,7 +7,7 @@ on parameters whose every axis is longer, each by another number. A row mean of 
 alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -118,47 +118,56 @@ def moments(
     return [at[i] for i in parameters] if all(i in at for i in parameters) else None
 
 
-def treated(
-    state: PyTree,
-    found: Sequence[Follower],
-    treatment: Treatment,
-    old: dict[int, Array],
-    new: dict[int, Array],
-) -> PyTree:
-    """Return the optimizer's state after its masks went from ``old`` to ``new``.
+def zeroed(state: PyTree, found: Sequence[Follower], masks: dict[int, Array]) -> PyTree:
+    """Return the optimizer's state with 0 where the masks prune, so that a new connection starts afresh.
 
     Args:
       state: the optimizer's state.
       found: what `followers` found.
-      treatment: ``"reset"`` sets 0 at new connections, ``"mean"`` the mean over the active ones that stayed,
-        ``"mask"`` sets 0 wherever the new mask prunes, ``"keep"`` does nothing.
+      masks: by index of the parameter.
+    """
+
+    def leaf(x: Array, mask: Array) -> Array:
+        return jnp.where(_behind(mask, x), x, jnp.zeros((), x.dtype))
+
+    return _mapped(state, found, masks, leaf)
+
+
+def averaged(
+    state: PyTree, found: Sequence[Follower], old: dict[int, Array], new: dict[int, Array]
+) -> PyTree:
+    """Return the optimizer's state with the mean over connections that stayed at the new ones.
+
+    Args:
+      state: the optimizer's state.
+      found: what `followers` found.
       old: masks before, by index of the parameter.
       new: masks after.
     """
-    if treatment == "keep":
-        return state
-    leaves = []
-    for f, x in zip(found, jax.tree.leaves(state), strict=True):
-        if f.parameter not in new or not jnp.issubdtype(x.dtype, jnp.inexact):
-            leaves.append(x)
-            continue
-        before, after = old[f.parameter], new[f.parameter]
-        zero = jnp.zeros((), x.dtype)
-        lead = x.ndim - after.ndim
-        if treatment == "mask":
-            leaves.append(jnp.where(_behind(after, lead), x, zero))
-            continue
-        value = zero if treatment == "reset" else _mean(x, _behind(before & after, lead), lead)
-        leaves.append(jnp.where(_behind(after & ~before, lead), value, x))
+
+    def leaf(x: Array, masks: tuple[Array, Array]) -> Array:
+        before, after = (_behind(m, x) for m in masks)
+        axes = tuple(range(x.ndim - masks[0].ndim, x.ndim))
+        count = jnp.maximum(jnp.sum(before & after), 1).astype(jnp.float32)
+        stayed = jnp.where(before & after, x, jnp.zeros((), x.dtype)).astype(jnp.float32)
+        mean = (jnp.sum(stayed, axis=axes, keepdims=True) / count).astype(x.dtype)
+        return jnp.where(after & ~before, mean, x)
+
+    return _mapped(state, found, {i: (old[i], new[i]) for i in new}, leaf)
+
+
+def _mapped(
+    state: PyTree, found: Sequence[Follower], masks: dict[int, Any], change: Callable
+) -> PyTree:
+    leaves = [
+        change(x, masks[f.parameter])
+        if f.parameter in masks and jnp.issubdtype(x.dtype, jnp.inexact)
+        else x
+        for f, x in zip(found, jax.tree.leaves(state), strict=True)
+    ]
     return jax.tree.unflatten(jax.tree.structure(state), leaves)
 
 
-def _behind(mask: Array, lead: int) -> Array:
-    return mask.reshape((1,) * lead + mask.shape)
-
-
-def _mean(x: Array, where: Array, lead: int) -> Array:
-    axes = tuple(range(lead, x.ndim))
-    count = jnp.maximum(jnp.sum(where), 1).astype(jnp.float32)
-    kept = jnp.where(where, x, jnp.zeros((), x.dtype))
-    return (jnp.sum(kept.astype(jnp.float32), axis=axes, keepdims=True) / count).astype(x.dtype)
+def _behind(mask: Array, x: Array) -> Array:
+    """The mask with an axis for every leading one of a history."""
+    return mask.reshape((1,) * (x.ndim - mask.ndim) + mask.shape)

@@ -9,7 +9,7 @@ Everything is selected by counting, nothing is sorted. All numbers of entries ar
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -66,8 +66,7 @@ class Observed(NamedTuple):
         weight = widened(self.weights[leaf])
         mask = now.masks[leaf]
         return Seen(
-            # what leaked is no weight
-            weight=jnp.where(mask, weight, jnp.zeros((), weight.dtype)),
+            weight=weight,
             mask=mask,
             gradient=at(self.gradients),
             momentum=at(self.momentum),
@@ -121,21 +120,26 @@ def refresh(
         & (step > 1)
     )
 
-    raw = [
-        settings.drop(observed.seen(i, now, jax.random.fold_in(keys[i], 0))).astype(
-            widened(observed.weights[i]).dtype
-        )
-        for i in leaves
-    ]
-    nonfinite = jnp.stack(
-        [jnp.any(~jnp.isfinite(s) & m) for s, m in zip(raw, now.masks, strict=True)]
+    views = [observed.seen(i, now, jax.random.fold_in(keys[i], 0)) for i in leaves]
+    # a score that is cheap to compute is not stored: nothing of the size of a leaf is, but masks
+    lean = (
+        settings.drop.entrywise
+        and settings.normalize is None
+        and {settings.scope, settings.ramp_scope if settings.ramp else "leaf"} == {"leaf"}
     )
-    scores = [finite(s) for s in raw]
-    if settings.normalize is not None:
-        scores = [
-            normalised(s, m, settings.normalize) for s, m in zip(scores, now.masks, strict=True)
-        ]
-    pooled = [p.units(s) for p, s in zip(patterns, scores, strict=True)]
+    pooled: list[Array | None] = []
+    flags = []
+    for seen, pattern in zip(views, patterns, strict=True):
+        raw = settings.drop(seen)
+        flags.append(jnp.any(~jnp.isfinite(raw) & seen.mask))
+        if lean and isinstance(pattern, Unstructured):
+            pooled.append(None)
+            continue
+        score = finite(raw.astype(seen.weight.dtype))
+        if settings.normalize is not None:
+            score = normalised(score, seen.mask, settings.normalize)
+        pooled.append(pattern.units(score))
+    nonfinite = jnp.stack(flags)
     active = [_bits(p, m) for p, m in zip(patterns, now.masks, strict=True)]
 
     counts = now.counts
@@ -165,7 +169,9 @@ def refresh(
         stay = _keep_globally(settings, pooled, alive, counts, jnp.sum(keep), least)
     else:
         stay = [
-            settings.drop.keep(
+            _highest(settings.drop, views[i], views[i].mask, keep[i])
+            if pooled[i] is None
+            else settings.drop.keep(
                 [pooled[i]],
                 [alive[i]],
                 keep[i],
@@ -239,6 +245,16 @@ def _count(units: Sequence[Array]) -> Array:
     return jnp.stack([jnp.sum(u, dtype=jnp.int32) for u in units])
 
 
+def _highest(rule: Callable[[Seen], Array], seen: Seen, among: Array, kept: Array) -> Array:
+    """Select by a score that is computed in every pass."""
+
+    def score(operands: tuple[Seen, Array]) -> Array:
+        seen, among = operands
+        return only(among, finite(rule(seen).astype(seen.weight.dtype)))
+
+    return largest([(seen._replace(key=None), among)], kept, score=score)[0]
+
+
 def _choose_in_leaf(scores: Sequence[Array], kept: Array, *, pattern: Pattern) -> list[Array]:
     return [top(scores[0], kept, pattern)]
 
@@ -274,11 +290,10 @@ def _grown(
     key: Array,
 ) -> Array:
     assert settings.grow is not None
-    score = finite(
-        settings.grow(observed.seen(leaf, now, jax.random.fold_in(key, 1))).astype(
-            widened(observed.weights[leaf]).dtype
-        )
-    )
+    seen = observed.seen(leaf, now, jax.random.fold_in(key, 1))
+    if settings.grow.entrywise and isinstance(pattern, Unstructured):
+        return _highest(settings.grow, seen, free, count)
+    score = finite(settings.grow(seen).astype(seen.weight.dtype))
     if settings.grow.by_neuron and free.ndim > 1:
         return grow_by_neuron(score, free, count)
     return top(only(free, pattern.units(score)), count, pattern)

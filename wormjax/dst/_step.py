@@ -18,9 +18,10 @@ from wormjax.dst._followers import (
     FIRST_MOMENTS,
     SECOND_MOMENTS,
     Follower,
+    averaged,
     followers,
     moments,
-    treated,
+    zeroed,
 )
 from wormjax.dst._patterns import Pattern
 from wormjax.dst._refresh import Connections, Observed, refresh, select_anew, widened
@@ -121,6 +122,7 @@ def _stepping(
     if settings.order == "before":
         shown = trees.tree(trees.params, _masked(weights, old))
         given = trees.tree(trees.updates, _masked(grads, old)) if settings.mask_gradients else None
+        state = _zeroed(settings, found, trees, old, state)
         changed, inner_state = inner.update(
             trees.tree(trees.updates) if given is None else given, state.inner, shown, **extra
         )
@@ -131,9 +133,10 @@ def _stepping(
             for w, u, m in zip(weights, moved, old, strict=True)
         ]
         state = dataclasses.replace(state, inner=inner_state)
+        if not settings.mask_gradients:
+            state = _zeroed(settings, found, trees, old, state)
         state, values = _gated(settings, patterns, trees, old, state, found, extra, stepped)
         new = _ranked_masks(state)
-        state = _treat(settings, found, trees, old, new, state)
         outs = [
             _emitted(m, w, u if v is None else u + (v - s).astype(u.dtype))
             for m, w, u, s, v in zip(
@@ -144,16 +147,15 @@ def _stepping(
 
     state, values = _gated(settings, patterns, trees, old, state, found, extra, weights)
     new = _ranked_masks(state)
-    if settings.opt_state != "mask":
-        state = _treat(settings, found, trees, old, new, state)
+    state = _zeroed(settings, found, trees, new, state)
     shown = trees.tree(trees.params, values or _masked(weights, new))
     masked = _masked(grads, new) if settings.mask_gradients else grads
     changed, inner_state = inner.update(
         trees.tree(trees.updates, masked), state.inner, shown, **extra
     )
     state = dataclasses.replace(state, inner=inner_state)
-    if settings.opt_state == "mask":
-        state = _treat(settings, found, trees, old, new, state)
+    if not settings.mask_gradients:
+        state = _zeroed(settings, found, trees, new, state)
     moved = trees.ranked(trees.treedef.flatten_up_to(changed))
     outs = [
         _emitted(m, w, u if v is None else u + (v - w).astype(u.dtype))
@@ -177,6 +179,7 @@ def _skipping(
     state = _remember(settings, trees, old, state)
 
     def train(state: SparseState) -> tuple[PyTree, SparseState]:
+        state = _zeroed(settings, found, trees, old, state)
         given = _masked(grads, old) if settings.mask_gradients else grads
         changed, inner_state = inner.update(
             trees.tree(trees.updates, given),
@@ -189,7 +192,8 @@ def _skipping(
         state = dataclasses.replace(
             state, inner=inner_state, since=optax.safe_increment(state.since)
         )
-        state = _treat(settings, found, trees, old, old, state)
+        if not settings.mask_gradients:
+            state = _zeroed(settings, found, trees, old, state)
         return trees.tree(trees.treedef.flatten_up_to(changed), outs), state
 
     like = jax.eval_shape(train, state)[0]
@@ -197,7 +201,8 @@ def _skipping(
     def rewire(state: SparseState) -> tuple[PyTree, SparseState]:
         now = _refreshed(settings, patterns, trees, old, state, found, extra, weights)
         state = dataclasses.replace(_with(settings, state, now), since=jnp.int32(0))
-        state = _treat(settings, found, trees, old, now.masks, state)
+        if settings.opt_state == "mean":
+            state = _averaged(found, trees, old, now.masks, state)
         still = [jnp.zeros(x.shape, x.dtype) for x in jax.tree.leaves(like)]
         outs = [
             _emitted(m, w, z if v is None else z + (v - w).astype(z.dtype))
@@ -234,10 +239,10 @@ def _straight_through(
     now = _connections(state, old)
     targets = _targets(settings, state)
 
-    def select(now: Connections) -> Connections:
-        return select_anew(patterns, targets, now, latent)
+    def select(now: Connections) -> tuple[Connections]:
+        return (select_anew(patterns, targets, now, latent),)
 
-    now = lax.cond(settings.timing.due(state.count), select, _unchanged, now)
+    (now,) = lax.cond(settings.timing.due(state.count), select, _unchanged, now)
     weights = trees.ranked(trees.params)
     outs = [
         _emitted(m, w, (x - w).astype(jnp.promote_types(u.dtype, w.dtype)))
@@ -264,16 +269,25 @@ def _gated(
         now = now._replace(values=_masked(weights, old))
 
     due = settings.timing.due(state.count)
+    # only what changes goes through the conditional: what passes through it is copied at every step
+    averages = settings.opt_state == "mean"
 
-    def rewire(now: Connections) -> Connections:
-        return _refreshed(settings, patterns, trees, old, state, found, extra, weights, now)
+    def rewire(now: Connections, inner_state: PyTree) -> tuple[Connections, PyTree]:
+        after = _refreshed(settings, patterns, trees, old, state, found, extra, weights, now)
+        if averages:
+            changed = dataclasses.replace(state, inner=inner_state)
+            inner_state = _averaged(found, trees, now.masks, after.masks, changed).inner
+        return after, inner_state
 
-    now = lax.cond(due, rewire, _unchanged, now)
+    now, inner_state = lax.cond(due, rewire, _unchanged, now, state.inner if averages else None)
+    state = _with(settings, state, now)
+    if averages:
+        state = dataclasses.replace(state, inner=inner_state)
     since = jnp.where(due, jnp.int32(0), optax.safe_increment(state.since))
-    return dataclasses.replace(_with(settings, state, now), since=since), now.values
+    return dataclasses.replace(state, since=since), now.values
 
 
-def _unchanged(now: Connections) -> Connections:
+def _unchanged(*now: Any) -> Any:
     return now
 
 
@@ -391,8 +405,26 @@ def _found(
     return followers(inner, inner_state, trees.tree(trees.params))
 
 
-def _treat(
+def _zeroed(
     settings: Settings,
+    found: list[Follower] | None,
+    trees: _Trees,
+    masks: list[Array],
+    state: SparseState,
+) -> SparseState:
+    """Zero the inner state where the masks prune: what grows then starts from zero.
+
+    It goes before the optimizer's step, where the compiler fuses it with the step. With masked gradients the
+    state stays zero there, and otherwise it is zeroed after the step too. Resetting new connections would read the
+    old masks beyond the conditional, which costs a copy of them at every step.
+    """
+    if found is None or settings.opt_state not in ("reset", "mask"):
+        return state
+    by_index = dict(zip(trees.at, masks, strict=True))
+    return dataclasses.replace(state, inner=zeroed(state.inner, found, by_index))
+
+
+def _averaged(
     found: list[Follower] | None,
     trees: _Trees,
     old: list[Array],
@@ -403,9 +435,7 @@ def _treat(
         return state
     before = dict(zip(trees.at, old, strict=True))
     after = dict(zip(trees.at, new, strict=True))
-    return dataclasses.replace(
-        state, inner=treated(state.inner, found, settings.opt_state, before, after)
-    )
+    return dataclasses.replace(state, inner=averaged(state.inner, found, before, after))
 
 
 def _masked(leaves: Sequence[Array], masks: Sequence[Array]) -> list[Array]:

@@ -120,9 +120,11 @@ def sparse_training(
         references. False drops fewer where there are too few other places.
       zero_on_drop: what is dropped and grows back starts like a new connection.
       grow_init: value of new connections, of `wormjax.dst.grow_init`; zero by default.
-      opt_state: what becomes of the inner optimizer's state (momentum and all that has a parameter's shape) at new
-        connections: ``"reset"`` to 0, ``"mean"`` of the active ones, ``"keep"``, or ``"mask"``, which sets it to 0
-        wherever the mask prunes, at every step. Factored moments (Adafactor) stay as they are.
+      opt_state: what becomes of the inner optimizer's state (momentum and all that has a parameter's shape).
+        ``"reset"``: it is 0 wherever the mask prunes, so that new connections start from 0. (JaxPruner sets 0 when a
+        connection grows, ITOP masks at every step, ``"mask"`` here: for optimizers that treat entries one by one
+        it is the same.) ``"mean"``: new connections get the mean of those that stayed. ``"keep"``: nothing.
+        Factored moments (Adafactor) stay as they are.
       mask_gradients: show the inner optimizer zero gradients at pruned weights. Growth sees the dense ones.
       rounding: of the number to drop.
       min_kept: of every segment of a pattern (or leaf), at least so many units are not dropped.

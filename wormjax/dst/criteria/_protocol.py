@@ -74,6 +74,11 @@ class Criterion:
     running: float | None = None
     segmented: bool = True
 
+    @property
+    def entrywise(self) -> bool:
+        """Whether the highest scores stay, and computing them again and again is cheaper than storing them."""
+        return self.keep is keep_highest and "key" not in self.needs
+
     def __call__(self, seen: Seen) -> Float[Array, "..."]:
         """Return the score of every entry; what is inactive scores too, and is never compared.
 

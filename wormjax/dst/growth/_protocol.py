@@ -30,6 +30,11 @@ class Growth:
     by_neuron: bool = False
     shares: Shares | None = None
 
+    @property
+    def entrywise(self) -> bool:
+        """Whether the highest scores grow, and computing them again and again is cheaper than storing them."""
+        return not self.by_neuron and "key" not in self.needs
+
     def __call__(self, seen: Seen) -> Float[Array, "..."]:
         """Return the score of every entry; what is active scores too, and is never compared.
 
