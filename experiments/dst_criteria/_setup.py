@@ -1,6 +1,7 @@
 """What all arms share: data on the device, the model, and one compiled program for each criterion and growth."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -76,25 +77,25 @@ class Setup:
         inner = config.recipe.optimizer(self.steps)
         if arm.name == "dense":
             return optax.with_extra_args_support(inner)
-        total = config.epochs * self.steps
-        static = arm.criterion is None
+        shared: dict[str, Any] = {
+            "key": jax.random.fold_in(key, _MASKS),
+            "density": arm.density,
+            "distribution": config.distribution,
+            "every": config.every,
+            "prunable": self.prunable,
+            "track_fired": True,
+        }
+        if arm.criterion is None:
+            return wj.dst.presets.static(inner, **shared)
         return wj.sparse_training(
             inner,
-            key=jax.random.fold_in(key, _MASKS),
-            density=arm.density,
-            distribution=config.distribution,
-            drop="magnitude" if arm.criterion is None else self.criteria[arm.criterion],
-            grow="random" if static else arm.growth,
-            # a static mask is one of which nothing is dropped
-            schedule=wj.dst.schedules.constant(0.0)
-            if static
-            else wj.dst.schedules.cosine(config.drop_fraction),
-            every=config.every,
+            drop=self.criteria[arm.criterion],
+            grow=arm.growth,
+            schedule=wj.dst.schedules.cosine(config.drop_fraction),
             stop=config.stop,
-            total_steps=total,
-            prunable=self.prunable,
+            total_steps=config.epochs * self.steps,
             order=config.order,
-            track_fired=True,
+            **shared,
         )
 
     def start(self, arm: Arm, seed: int) -> TrainState:
@@ -156,11 +157,9 @@ class Setup:
     def training_flops(self, arm: Arm, masks: PyTree) -> int:
         """Return the operations of a whole training, were pruned weights skipped; its masks keep their counts."""
         config = self.config
-        updates = 0
         total = config.epochs * self.steps
-        if arm.growth == "gradient" or arm.criterion is None:
-            last = min(int(config.stop * total), total - 1)
-            updates = last // config.every if arm.criterion else 0
+        last = min(int(config.stop * total), total - 1)
+        updates = last // config.every if arm.growth == "gradient" else 0
         flops = self.forward_flops(masks)
         return config.batch_size * wj.dst.analysis.training_flops(flops, total, updates)
 
