@@ -32,7 +32,7 @@ def accuracy_against_density(
       ylabel: name of the vertical axis.
 
     Returns:
-      A ``Figure`` with one axes per panel, which share their axes.
+      A ``Figure`` with one axes per panel; the panels have scales of their own.
 
     Raises:
       ValueError: there is nothing to draw, or a density without seeds.
@@ -45,7 +45,7 @@ def accuracy_against_density(
         )
     styles = styles or arm_styles(names)
     figure = Figure(figsize=(5.0 * len(panels) + 0.5, 4.6), layout="constrained")
-    grid = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
+    grid = figure.subplots(1, len(panels), squeeze=False, sharex=True)[0]
     for axes, (title, curves) in zip(grid, panels.items(), strict=True):
         for name, by_density in curves.items():
             style = styles[name]
