@@ -9,7 +9,7 @@ from jax.extend.core import Jaxpr, JaxprEqn, Literal
 from jaxtyping import PyTree
 
 from wormjax.evaluation._macs import of_equation
-from wormjax.evaluation._walk import CALLS, equation_total, jaxprs_of, opened
+from wormjax.evaluation._walk import CALLS, equation_total, jaxprs_of, opened, scanned
 
 # What a value comes from: the example, several parameters or none (below 0), or one parameter (its place).
 _DATA, _SEVERAL, _CONSTANT = -1, -2, -3
@@ -94,7 +94,7 @@ def _equation(eqn: JaxprEqn, origins: list[_Origin]) -> tuple[Counter[int], list
     if name in CALLS and len(inner) == 1 and len(inner[0].invars) == len(origins):
         return _walk(inner[0], origins)
     if name == "scan":
-        fixed, carried = params["num_consts"], params["num_carry"]
+        fixed, carried = scanned(eqn)
         turned = [_joined([o, _DATA]) for o in origins[fixed : fixed + carried]]
         counts, _ = _walk(inner[0], [*origins[:fixed], *turned, *origins[fixed + carried :]])
         return Counter({o: params["length"] * n for o, n in counts.items()}), results

@@ -110,6 +110,14 @@ def equation_total(
     return while_trips * body + (while_trips + 1) * condition
 
 
+def scanned(eqn: JaxprEqn) -> tuple[int, int]:
+    """How many of a scan's operands are constants, and how many are the carry."""
+    if "num_carry" in eqn.params:
+        return eqn.params["num_consts"], eqn.params["num_carry"]
+    consts, carry, _ = eqn.params["ft_in"].unpack()
+    return len(consts), len(carry)
+
+
 def jaxprs_of(values: Any) -> Iterator[Jaxpr | ClosedJaxpr]:
     """Yield the jaxprs among an equation's parameters."""
     for value in values:
