@@ -1,11 +1,12 @@
 """wormjax: find lottery tickets in JAX models and cash them in as smaller networks."""
 
 from wormjax import _policies as policies
-from wormjax import scores, structure
+from wormjax import dst, scores, structure
 from wormjax._early_bird import EarlyBird, EarlyBirdState, early_bird
 from wormjax._l1 import l1_penalty, l1_pull
 from wormjax._masks import Jaccard, apply_masks, count_kept, density, jaccard, mask_distance
-from wormjax._opt_state import check, early_bird_state, masks_of
+from wormjax._one_shot import OneShot, one_shot
+from wormjax._opt_state import check, early_bird_state, masks_of, seed_axes
 from wormjax._packing import PackedMask, pack, unpack
 from wormjax._prunable import prunable
 from wormjax._random_masks import random_like
@@ -13,7 +14,8 @@ from wormjax._selection import top_masks
 from wormjax._shift import extend_to_shift
 from wormjax._summary import Summary, SummaryRow, summarize
 from wormjax._truncate import TruncateState, truncate
-from wormjax._worm import WormState, detect, seed_axes, worm
+from wormjax._worm import WormState, detect, worm
+from wormjax.dst import sparse_training
 from wormjax.structure import (
     Groups,
     Plan,
@@ -34,6 +36,7 @@ __all__ = [
     "EarlyBirdState",
     "Groups",
     "Jaccard",
+    "OneShot",
     "PackedMask",
     "Plan",
     "Summary",
@@ -46,6 +49,7 @@ __all__ = [
     "count_kept",
     "density",
     "detect",
+    "dst",
     "early_bird",
     "early_bird_state",
     "extend_to_shift",
@@ -58,6 +62,7 @@ __all__ = [
     "load_ticket",
     "mask_distance",
     "masks_of",
+    "one_shot",
     "pack",
     "plan",
     "policies",
@@ -67,6 +72,7 @@ __all__ = [
     "scores",
     "seed_axes",
     "shrink",
+    "sparse_training",
     "structure",
     "summarize",
     "top_masks",

@@ -56,6 +56,29 @@ def ratio_in_unit_interval(name: str, value: Any) -> Fraction:
     return ratio
 
 
+def as_density(name: str, value: Any) -> Fraction:
+    """Return ``value`` as a fraction in (0, 1], or say why it is no density.
+
+    Args:
+      name: what the value is called in the error.
+      value: as for `as_fraction`.
+
+    Raises:
+      ValueError: it is 0, negative or above 1.
+
+    Example:
+      >>> as_density("density", 0.05)
+      Fraction(1, 20)
+    """
+    ratio = as_fraction(name, value)
+    if not 0 < ratio <= 1:
+        raise ValueError(
+            f"{name} must lie in (0, 1], got {value}. It is the fraction that is kept: 0.1 keeps a tenth, 1 is "
+            "dense (where training that ends sparse begins)."
+        )
+    return ratio
+
+
 def floor_count(ratio: Fraction, size: int) -> int:
     """Return ``floor(ratio * size)`` in exact integers."""
     return math.floor(ratio * size)

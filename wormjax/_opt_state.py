@@ -1,5 +1,6 @@
 """Finding what this library keeps inside anybody's nested optimizer state."""
 
+import dataclasses
 from typing import Any, TypeVar
 
 import jax
@@ -85,8 +86,8 @@ def masks_of(opt_state: PyTree, params: PyTree) -> PyTree[Bool[Array, "..."]]:
     ]
     if not found:
         raise ValueError(
-            "No transformation in this optimizer state holds masks. Put wormjax.truncate(...) or "
-            "wormjax.worm(...) into the chain, and pass the state that tx.init returned."
+            "No transformation in this optimizer state holds masks. Put wormjax.truncate(...), "
+            "wormjax.worm(...) or wormjax.sparse_training(...) into the chain, and pass the state that tx.init returned."
         )
     whole = jax.tree.map(lambda _: never_pruned(), params)
     for masks in found:
@@ -98,6 +99,47 @@ def masks_of(opt_state: PyTree, params: PyTree) -> PyTree[Bool[Array, "..."]]:
         )
         whole = jax.tree.map(_both, whole, seen)
     return whole
+
+
+def seed_axes(opt_state: PyTree) -> PyTree:
+    """Return ``in_axes`` and ``out_axes`` that batch an optimizer state over seeds, and not its counters.
+
+    Under `jax.vmap` a batched counter would turn the conditional that gates ``worm(every=n)`` or the mask updates of
+    `wormjax.sparse_training` into a select that runs both branches at every step. With these axes the counter stays one
+    for all seeds.
+
+    Args:
+      opt_state: one seed's state of any optax transformation that contains one of this library's.
+
+    Returns:
+      A tree of the state's structure: None for the counters, 0 for all else.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import wormjax as wj
+      >>> tx = wj.worm(wj.scores.norm_scale, every=10)
+      >>> axes = seed_axes(tx.init({"scale": jnp.ones(4)}))
+      >>> params = {"scale": jnp.ones((3, 4))}
+      >>> states = jax.vmap(tx.init, out_axes=axes)(params)
+      >>> _, states = jax.vmap(tx.update, (0, axes, 0), (0, axes))(params, states, params)
+      >>> states.count.shape, states.detector.emerged.shape
+      ((), (3,))
+    """
+
+    def visit(node: Any) -> Any:
+        if not _has_counters(node):
+            return 0
+        # what it wraps may hold counters too
+        axes = jax.tree.map(
+            visit, node, is_leaf=lambda inside: inside is not node and _has_counters(inside)
+        )
+        return dataclasses.replace(axes, **dict.fromkeys(type(node).unbatched))
+
+    return jax.tree.map(visit, opt_state, is_leaf=_has_counters)
+
+
+def _has_counters(node: Any) -> bool:
+    return hasattr(type(node), "unbatched")
 
 
 def check(state: PyTree) -> None:

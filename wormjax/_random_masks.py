@@ -1,4 +1,6 @@
-"""Random masks that keep as many entries of every leaf as given ones: the control of every mask."""
+"""Random masks of exact counts: as many entries of every leaf as given masks keep, or as a caller says."""
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -31,8 +33,23 @@ def random_like(
 
 @jax.jit  # leaf by leaf outside jit, every call would compile its loops anew
 def _draw(key: Key[Array, ""], masks: PyTree) -> PyTree:
-    drawn = []
-    for index, mask in enumerate(ranked(masks)):
-        order = jax.random.uniform(jax.random.fold_in(key, index), mask.shape, jnp.float32)
-        drawn += largest([order], jnp.sum(mask, dtype=jnp.int32))
-    return place(drawn, masks)
+    leaves = ranked(masks)
+    counts = [jnp.sum(mask, dtype=jnp.int32) for mask in leaves]
+    return place(random_masks(key, [mask.shape for mask in leaves], counts), masks)
+
+
+def random_masks(
+    key: Key[Array, ""], shapes: Sequence[tuple[int, ...]], counts: Sequence[int | Array]
+) -> list[Bool[Array, "..."]]:
+    """Return for each shape a mask that keeps exactly so many entries, drawn at random.
+
+    Args:
+      key: PRNG key, folded with the place in the list.
+      shapes: one for each mask.
+      counts: entries to keep; integers or traced int32 scalars.
+    """
+    masks = []
+    for index, (shape, count) in enumerate(zip(shapes, counts, strict=True)):
+        order = jax.random.uniform(jax.random.fold_in(key, index), shape, jnp.float32)
+        masks += largest([order], count)
+    return masks

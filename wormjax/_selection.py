@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree, UInt
 
-from wormjax._counts import as_fraction, check_total, floor_count
+from wormjax._counts import as_density, check_total, floor_count
 from wormjax._masks import never_pruned
 from wormjax._paths import leaf_names
 
@@ -101,27 +101,34 @@ def _flat_index(shape: tuple[int, ...], offset: Array) -> UInt[Array, "..."]:
     return index
 
 
+def _as_it_is(x: Any) -> Any:
+    return x
+
+
 def largest(
-    leaves: Sequence[Float[Array, "..."]],
+    leaves: Sequence[Any],
     kept: int | Int[Array, ""],
     ties: Ties = "index",
+    score: Callable[[Any], Float[Array, "..."]] = _as_it_is,
 ) -> list[Bool[Array, "..."]]:
     """Return masks of the ``kept`` largest entries of several arrays taken together.
 
     Args:
-      leaves: float arrays of any shapes and dtypes.
+      leaves: float arrays of any shapes and dtypes; or whatever ``score`` makes such an array of.
       kept: how many entries to keep; may be a traced int32.
       ties: ``"index"`` keeps exactly ``kept`` and prefers the lower index in flatten order;
         ``"strict"`` keeps what exceeds the ``kept``-th largest value, thus at most ``kept - 1``.
+      score: computed anew in every pass and never stored; entry by entry, or it is expensive.
 
     Returns:
       One bool mask an array, each of that array's shape.
     """
     if not leaves:
         return []
-    sizes = [x.size for x in leaves]
+    made = [jax.eval_shape(score, x) for x in leaves]
+    sizes = [x.size for x in made]
     total = check_total(sizes)
-    bits = 64 if any(x.dtype == jnp.float64 for x in leaves) else 32
+    bits = 64 if any(x.dtype == jnp.float64 for x in made) else 32
     dtype = jnp.dtype("uint64" if bits == 64 else "uint32")
     kept = jnp.asarray(kept, jnp.int32)
 
@@ -132,8 +139,8 @@ def largest(
         # tied to the bounds, or XLA would compute keys and indices once, before the loop, and store them
         xs, offsets, bounds = lax.optimization_barrier((leaves, starts, bounds))
         per_leaf = [
-            _count_each(test(ordered_keys(x, bits), _flat_index(x.shape, offset), bounds))
-            for x, offset in zip(xs, offsets, strict=True)
+            _count_each(test(ordered_keys(score(x), bits), _flat_index(like.shape, offset), bounds))
+            for x, like, offset in zip(xs, made, offsets, strict=True)
         ]
         return [sum(column[1:], column[0]) for column in zip(*per_leaf, strict=True)]
 
@@ -143,7 +150,7 @@ def largest(
 
     threshold = _search(bits, dtype, reached)
     if ties == "strict":
-        return [ordered_keys(x, bits) > threshold for x in leaves]
+        return [ordered_keys(score(x), bits) > threshold for x in leaves]
 
     above, tied = count(lambda key, _, bounds: [key > bounds[0], key == bounds[0]], [threshold])
     spare = kept - above  # how many of the tied entries may stay
@@ -161,7 +168,7 @@ def largest(
     bound = lax.cond(tied > spare, cut, lambda: jnp.array(total, jnp.uint32))
     return [
         (key > threshold) | ((key == threshold) & (_flat_index(key.shape, start) < bound))
-        for key, start in zip((ordered_keys(x, bits) for x in leaves), starts, strict=True)
+        for key, start in zip((ordered_keys(score(x), bits) for x in leaves), starts, strict=True)
     ]
 
 
@@ -249,11 +256,7 @@ def top_masks(
       >>> print(masks["a"], masks["b"], masks["c"])
       [False  True] [ True False] True
     """
-    ratio = as_fraction("density", density)
-    if not 0 < ratio <= 1:
-        raise ValueError(
-            f"density must lie in (0, 1], got {density}. It is the fraction that is kept."
-        )
+    ratio = as_density("density", density)
     check_choice("scope", scope, ("global", "leaf"))
     check_choice("ties", ties, ("index", "strict"))
     leaves = ranked(scores)
@@ -272,7 +275,7 @@ def top_masks(
     return select(scores, tuple(kept), scope, ties)
 
 
-def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
     """Raise where ``value`` is none of the words it may be."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")

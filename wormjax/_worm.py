@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from fractions import Fraction
-from typing import Any, Literal, Protocol, no_type_check, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, no_type_check, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +68,8 @@ class WormState:
       count: int32, optimizer updates seen.
       settings: the static settings.
     """
+
+    unbatched: ClassVar[tuple[str, ...]] = ("count",)
 
     detector: EarlyBirdState
     policy: PolicyState
@@ -279,37 +281,6 @@ def _unchanged(params: PyTree, state: WormState) -> WormState:
     # a function of this module and not a lambda: outside jit, a new one would compile at every update
     del params
     return state
-
-
-def seed_axes(opt_state: PyTree) -> PyTree:
-    """Return ``in_axes`` and ``out_axes`` that batch an optimizer state over seeds, and not its counter.
-
-    Under `jax.vmap` a batched counter would turn the conditional that gates ``worm(every=n)`` into a
-    select that detects at every step. With these axes the counter stays one for all seeds.
-
-    Args:
-      opt_state: one seed's state of any optax transformation that contains `worm`.
-
-    Returns:
-      A tree of the state's structure: None for the counter, 0 for all else.
-
-    Example:
-      >>> import jax, jax.numpy as jnp
-      >>> import wormjax as wj
-      >>> tx = wj.worm(wj.scores.norm_scale, every=10)
-      >>> axes = seed_axes(tx.init({"scale": jnp.ones(4)}))
-      >>> params = {"scale": jnp.ones((3, 4))}
-      >>> states = jax.vmap(tx.init, out_axes=axes)(params)
-      >>> _, states = jax.vmap(tx.update, (0, axes, 0), (0, axes))(params, states, params)
-      >>> states.count.shape, states.detector.emerged.shape
-      ((), (3,))
-    """
-
-    def visit(node):
-        axes = jax.tree.map(lambda _: 0, node)
-        return dataclasses.replace(axes, count=None) if isinstance(node, WormState) else axes
-
-    return jax.tree.map(visit, opt_state, is_leaf=lambda node: isinstance(node, WormState))
 
 
 def _in_force(settings: WormSettings, params: PyTree, masks: PyTree[Bool[Array, "..."]]) -> PyTree:

@@ -12,7 +12,7 @@ from jaxtyping import Array, PyTree
 import wormjax as wj
 from experiments.channels._config import ChannelConfig
 from experiments.data import check_disjoint, load, normalise, pad_crop_flip
-from experiments.models import abstract, build, named
+from experiments.models import abstract, build, sized
 from experiments.training import Network, TrainState, pick_mode, start_at
 from wormjax._selection import ranked, ranked_names
 from wormjax.adapters import View
@@ -72,12 +72,12 @@ class Bench(Generic[C]):
         self._init = jax.jit(jax.vmap(self.tx.init))  # one program for every call
         self.check()
         self.mode = pick_mode(config.driver)
-        self.model = named(
+        self.model = sized(
             config.model,
+            data.image_shape,
             classes=data.classes,
             scale_init=config.scale_init,
             dtype=config.compute,
-            **_input_size(config.model, data.image_shape),
         )
         self.prepare = functools.partial(
             normalise, mean=data.mean, std=data.std, dtype=jnp.dtype(config.compute)
@@ -181,11 +181,3 @@ class Bench(Generic[C]):
 
     def _one_image(self) -> Array:
         return self.prepare(self.train[0][:1])
-
-
-def _input_size(name: str, image_shape: tuple[int, ...]) -> dict[str, int]:
-    """The model's fields for the size of its input: channels and perhaps a side, or pixels of a flat one."""
-    fields = named(name).__dataclass_fields__
-    height, width, channels = image_shape
-    sizes = {"channels": channels, "side": height, "inputs": height * width * channels}
-    return {field: size for field, size in sizes.items() if field in fields}

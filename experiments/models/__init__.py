@@ -9,6 +9,7 @@ from experiments.models._named import NAMED, named
 from experiments.models._narrowed import narrowed
 from experiments.models._preresnet import PreResNet, PreResNetConfig
 from experiments.models._resnet import ResNet, ResNetConfig
+from experiments.models._sized import sized
 from experiments.models._vgg import VGG, VGGConfig
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "build",
     "named",
     "narrowed",
+    "sized",
 ]

@@ -59,6 +59,7 @@ NAMED: dict[str, ModelConfig] = {
     "preresnet164": PreResNetConfig(blocks=18),
     "resnet18": _resnet18(),
     "resnet18_imagenet": _resnet18(stem="7x7", classes=1000),
+    "mlp_cifar": MLPConfig(widths=(1024, 512), inputs=3072),
     "resnet20": ResNetConfig(blocks=3),
     "resnet32": ResNetConfig(blocks=5),
     "resnet44": ResNetConfig(blocks=7),

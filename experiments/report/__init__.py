@@ -6,6 +6,7 @@ from experiments.report._comparison import comparison_of as comparison_of
 from experiments.report._comparison import comparison_record as comparison_record
 from experiments.report._comparison import comparison_records as comparison_records
 from experiments.report._comparison import measurements as measurements
+from experiments.report._density_plots import accuracy_against_density, similarity_maps
 from experiments.report._distance_plots import DistanceTrace, HeatMap, distance_lines, heat_maps
 from experiments.report._draw_plots import (
     CostPoint,
@@ -14,6 +15,8 @@ from experiments.report._draw_plots import (
     accuracy_by_draw,
 )
 from experiments.report._html import Callout, Code, Facts, Markup, Picture, Section, html_report
+from experiments.report._rank_plots import critical_difference
+from experiments.report._ranks import Ranks, friedman
 from experiments.report._stats import Censored, Paired, Summary, Value, paired, summary
 from experiments.report._style import ArmStyle, arm_styles, figure_svg, save_figure
 from experiments.report._tables import Column, Table
@@ -35,10 +38,12 @@ __all__ = [
     "Metric",
     "Paired",
     "Picture",
+    "Ranks",
     "Section",
     "Summary",
     "Table",
     "Value",
+    "accuracy_against_density",
     "accuracy_against_flops",
     "accuracy_by_cost",
     "accuracy_by_draw",
@@ -47,13 +52,16 @@ __all__ = [
     "comparison_of",
     "comparison_record",
     "comparison_records",
+    "critical_difference",
     "distance_lines",
     "figure_svg",
+    "friedman",
     "heat_maps",
     "html_report",
     "kept_widths",
     "measurements",
     "paired",
     "save_figure",
+    "similarity_maps",
     "summary",
 ]

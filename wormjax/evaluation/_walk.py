@@ -138,6 +138,14 @@ def devices(eqn: JaxprEqn) -> int:
     return math.prod(sizes[axis] for axis in eqn.params["newly_manual_axes"])
 
 
+def scanned(eqn: JaxprEqn) -> tuple[int, int]:
+    """Return how many of a scan's operands are constants, and how many are the carry."""
+    if "num_carry" in eqn.params:
+        return eqn.params["num_consts"], eqn.params["num_carry"]
+    consts, carry, _ = eqn.params["ft_in"].unpack()
+    return len(consts), len(carry)
+
+
 def jaxprs(values: Any) -> Iterator[Jaxpr | ClosedJaxpr]:
     """Yield the jaxprs among an equation's parameters."""
     for value in values:

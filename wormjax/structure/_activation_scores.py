@@ -16,6 +16,7 @@ from jax.extend.core import ClosedJaxpr, Literal, Var
 from jaxtyping import Array, PyTree
 
 from wormjax._masks import check_same_structure
+from wormjax.evaluation._walk import scanned
 from wormjax.structure._dims import Dim, Dims
 from wormjax.structure._groups import Groups, find_groups
 from wormjax.structure._replay import bind
@@ -24,7 +25,6 @@ from wormjax.structure._trace import Scope
 from wormjax.structure._unit_scores import UnitScores
 from wormjax.structure._units import others, units_along
 from wormjax.structure.rules._dot import layout
-from wormjax.structure.rules._loops import scanned
 
 # For each group the sum of its units' mean activations, and how many readings it is made of.
 Tally = dict[str, tuple[Array, Array]]

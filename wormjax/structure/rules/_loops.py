@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import JaxprEqn
 
+from wormjax.evaluation._walk import scanned
 from wormjax.structure._replay import Evaluate, Replay, Value, same_size
 from wormjax.structure._trace import Axes, Propagate, Scope, Walk, shape_of
 from wormjax.structure.rules._crossing import (
@@ -37,14 +38,6 @@ from wormjax.structure.rules._crossing import (
     shifted,
     unpack,
 )
-
-
-def scanned(eqn: JaxprEqn) -> tuple[int, int]:
-    """How many of a scan's operands are constants, and how many are the carry."""
-    if "num_carry" in eqn.params:
-        return eqn.params["num_consts"], eqn.params["num_carry"]
-    consts, carry, _ = eqn.params["ft_in"].unpack()
-    return len(consts), len(carry)
 
 
 def _tie(walk: Walk, eqn: JaxprEqn, before: Sequence[Axes], after: Sequence[Axes]) -> None:

@@ -1,0 +1,143 @@
+"""The masks that sparse training starts with."""
+
+import functools
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding
+from jaxtyping import Array, Key
+
+from wormjax.dst._patterns import Pattern, Unstructured, kept_in_segment, top
+from wormjax.dst._refresh import widened
+from wormjax.dst._seen import finite
+from wormjax.dst.distributions import NAMED, Distribution
+from wormjax.scores._protocol import Layout, Leaf
+
+Initial = Literal["random", "magnitude"]
+
+
+def distribution_of(distribution: str | Distribution) -> Distribution:
+    """Return the distribution that a name or a function stands for.
+
+    Raises:
+      ValueError: an unknown name.
+      TypeError: neither a name nor a function.
+    """
+    if isinstance(distribution, str):
+        if distribution not in NAMED:
+            raise ValueError(
+                f"distribution={distribution!r} is not known. Known are {', '.join(map(repr, NAMED))}; a function of "
+                "(params, may, density) will do too."
+            )
+        return NAMED[distribution]()
+    if distribution in NAMED.values():
+        name = getattr(distribution, "__name__", "")
+        raise TypeError(f"distribution is the function {name} itself: call it, {name}().")
+    if not callable(distribution):
+        raise TypeError(f"distribution must be a name or a function, got {distribution!r}.")
+    return distribution
+
+
+def units_kept(
+    distribution: Distribution, layout: Layout, patterns: Sequence[Pattern], density: Fraction
+) -> tuple[Any, ...]:
+    """Return how many units every segment of every prunable leaf keeps at this density.
+
+    Raises:
+      ValueError: the distribution returns other counts than one for each prunable leaf, from 0 to its size.
+    """
+    params = layout.params({})
+    may = layout.params({leaf.index: leaf.ranked for leaf in layout.leaves})
+    entries = tuple(distribution(params, may, density))
+    if len(entries) != len(layout.ranked):
+        raise ValueError(
+            f"The distribution returned {len(entries)} counts for {len(layout.ranked)} prunable leaves. It must return "
+            "one for each, in flatten order."
+        )
+    for leaf, count in zip(layout.ranked, entries, strict=True):
+        # counts of scores that are being traced cannot be looked at
+        if not isinstance(count, jax.core.Tracer) and not 0 <= count <= leaf.value.size:
+            raise ValueError(
+                f"The distribution keeps {count} entries of {leaf.name!r}, which has {leaf.value.size}."
+            )
+    return tuple(
+        _units(p, leaf, count)
+        for p, leaf, count in zip(patterns, layout.ranked, entries, strict=True)
+    )
+
+
+def _units(pattern: Pattern, leaf: Leaf, count: Any) -> Any:
+    if not isinstance(count, jax.core.Tracer):
+        return kept_in_segment(pattern, leaf.value.shape, count)
+    if not isinstance(pattern, Unstructured):
+        raise TypeError(
+            f"The distribution's count for {leaf.name!r} depends on arrays that are being traced, and the pattern "
+            f"{pattern} needs to know it. Call init outside of jax.jit."
+        )
+    return count
+
+
+def draw(
+    how: Initial,
+    key: Key[Array, ""],
+    patterns: Sequence[Pattern],
+    leaves: Sequence[Any],
+    counts: Array,
+) -> list[Array]:
+    """Return masks of exact counts at random places or at the largest weights, sharded as their parameters."""
+    masks = _draw(how, tuple(patterns), key, list(leaves), counts)
+    return [sharded_like(m, x) for m, x in zip(masks, leaves, strict=True)]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _draw(
+    how: Initial, patterns: tuple[Pattern, ...], key: Array, leaves: list[Array], counts: Array
+) -> list[Array]:
+    masks = []
+    for i, (pattern, x) in enumerate(zip(patterns, leaves, strict=True)):
+        if how == "magnitude":
+            scores = pattern.units(finite(jnp.abs(widened(x))))
+        else:
+            segments, units, _ = pattern.layout(x.shape)
+            shape = x.shape if isinstance(pattern, Unstructured) else (segments, units)
+            # step 0: mask updates fold steps from 1 on
+            own = jax.random.fold_in(jax.random.fold_in(key, 0), i)
+            scores = jax.random.uniform(own, shape, jnp.float32)
+        masks.append(pattern.spread(top(scores, counts[i], pattern), x.shape))
+    return masks
+
+
+def sharded_like(mask: Array, leaf: Any) -> Array:
+    """Return the mask where its parameter is; under automatic sharding inside jit the compiler decides."""
+    if isinstance(leaf, jax.core.Tracer):
+        sharding = jax.typeof(leaf).sharding
+        explicit = AxisType.Explicit in getattr(sharding.mesh, "axis_types", ())
+        return jax.sharding.reshard(mask, sharding) if explicit else mask
+    sharding = getattr(leaf, "sharding", None)
+    if isinstance(sharding, NamedSharding) and not isinstance(mask, jax.core.Tracer):
+        return jax.device_put(mask, sharding)
+    return mask
+
+
+def counted(mask: Array, pattern: Pattern, name: str) -> Array:
+    """Return how many units every segment of a given mask keeps.
+
+    Raises:
+      ValueError: the mask, where it is concrete, does not follow the pattern.
+    """
+    if isinstance(pattern, Unstructured):
+        return jnp.sum(mask, dtype=jnp.int32)
+    bits = pattern.units(mask.astype(jnp.float32)) > 0
+    kept = jnp.sum(bits, axis=1, dtype=jnp.int32)
+    if not isinstance(mask, jax.core.Tracer):
+        whole = np.array_equal(pattern.spread(bits, mask.shape), mask)
+        if not whole or len(set(np.asarray(kept).tolist())) > 1:
+            raise ValueError(
+                f"The mask at {name!r} does not follow the pattern {pattern}: every segment must keep the same number "
+                "of whole units. Build it with that pattern, or pass no masks."
+            )
+    return kept[0]
