@@ -15,6 +15,7 @@ from experiments.report._style import ArmStyle, arm_styles, styled
 
 _WIDE = 20  # from this ratio of last to first epoch on, the horizontal axis is logarithmic
 _ROOM = 0.035  # of the axis, between two labels
+_CLOSE = 0.1  # points up to so far below the best accuracy are in the close-up
 
 
 class DrawCurve(NamedTuple):
@@ -168,7 +169,7 @@ def accuracy_by_cost(
     path_name: str = "",
     styles: Mapping[str, ArmStyle] | None = None,
     title: str = "Accuracy by the cost of training",
-    xlabel: str = "training computation, of the unpruned network's",
+    xlabel: str = "training cost, share of the unpruned network's",
     ylabel: str = "accuracy",
 ) -> Figure:
     """A point for each way of training: means over seeds, with one standard deviation both ways.
@@ -183,7 +184,7 @@ def accuracy_by_cost(
       ylabel: name of the vertical axis.
 
     Returns:
-      A ``Figure`` of one axes.
+      A ``Figure`` of two axes that show the same points.
 
     Raises:
       ValueError: no point, or one whose costs and accuracies differ in number; the message names it.
@@ -197,19 +198,34 @@ def accuracy_by_cost(
                 f"{name}: {len(point.cost)} costs and {len(point.accuracy)} accuracies; give one of each per seed."
             )
     styles = styles or arm_styles(list(points))
-    figure = Figure(figsize=(9.0, 4.8), layout="constrained")
-    axes = figure.subplots()
-    if path:
-        means = np.array([[_mean_and_sd(np.reshape(v, (-1, 1)))[0][0] for v in p] for p in path])
-        axes.plot(*means.T, "-", marker=".", color="#999999", linewidth=1.2, label=path_name)
-    for name, point in points.items():
-        (x, dx), (y, dy) = (_mean_and_sd(np.reshape(np.asarray(v, float), (-1, 1))) for v in point)
-        style = styles[name]
-        look: Any = {"color": style.colour, "markersize": 7, "capsize": 2, "elinewidth": 1.0}
-        axes.errorbar(x, y, dy, dx, fmt=style.marker, label=name, **look)
-    axes.set_xlim(left=0.0)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(PercentFormatter(xmax=1.0, decimals=None))
-    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    figure = Figure(figsize=(10.0, 4.8), layout="constrained")
+    figure.suptitle(title, fontweight="bold", x=0.01, ha="left")
+    whole, close = figure.subplots(1, 2, sharex=True)
+    tops = []
+    for axes in (whole, close):
+        if path:
+            means = np.array([[_of_seeds(values)[0] for values in point] for point in path])
+            axes.plot(*means.T, "-", marker=".", color="#999999", linewidth=1.2, label=path_name)
+            tops += means[:, 1].tolist()
+        for name, point in points.items():
+            (x, dx), (y, dy) = map(_of_seeds, point)
+            look: Any = {"color": styles[name].colour, "ms": 7, "capsize": 2, "elinewidth": 1.0}
+            axes.errorbar([x], [y], [dy], [dx], fmt=styles[name].marker, label=name, **look)
+            tops.append(y)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(xmax=1.0, decimals=None))
+        axes.set_xlabel(xlabel)
+    whole.set_xlim(left=0.0)
+    whole.set(title="All", ylabel=ylabel)
+    best = np.nanmax(tops)
+    low = min(top for top in tops if top >= best - _CLOSE)
+    room = max(best - low, 0.01)
+    close.set(title="Close-up of the top", ylim=(low - 0.25 * room, best + 0.25 * room))
+    handles = whole.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=5)
     return figure
+
+
+def _of_seeds(values: Sequence[float]) -> tuple[float, float]:
+    mean, sd = _mean_and_sd(np.asarray(values, float)[:, None])
+    return float(mean[0]), float(sd[0])

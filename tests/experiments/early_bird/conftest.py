@@ -13,9 +13,9 @@ import pytest
 from experiments.early_bird.__main__ import main
 
 TINY = (
-    *("--model", "digits_mlp", "--limit", "320", "--epochs", "4", "--window", "2"),
+    *("--model", "digits_mlp", "--limit", "640", "--epochs", "4", "--window", "2"),
     *("--learning_rate", "0.1", "--milestones", "3", "--epsilon", "0.3", "--driver", "loop"),
-    *("--draw_epochs", "1", "2", "--prune_ratios", "0.6"),
+    *("--draw_epochs", "1", "2", "--prune_ratios", "0.3"),
 )
 
 

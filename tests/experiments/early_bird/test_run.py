@@ -9,7 +9,7 @@ import pytest
 from experiments.early_bird._trials import METHODS
 
 SEEDS, EPOCHS, WIDTHS = (0, 1), 4, (64, 64)  # channels of digits_mlp
-ARMS = [*(f"{method}-0.6" for method in METHODS), "draw1-0.6", "draw2-0.6"]
+ARMS = [*(f"{method}-0.3" for method in METHODS), "draw1-0.3", "draw2-0.3"]
 EVERY = pytest.mark.parametrize("arm", ARMS)
 
 
@@ -24,7 +24,7 @@ def test_the_files_of_a_run(tiny):
     written = {p.name for p in tiny.path.iterdir()}
     files = {"config.json", "metrics.jsonl", "summary.json", "report.html"}
     assert written == {*files, "figures", "checkpoints"}
-    names = ("draws", "mask_distance", "distances", "kept_widths_0.6", "accuracy_0.6")
+    names = ("draws", "mask_distance", "distances", "kept_widths_0.3", "accuracy_0.3")
     assert {p.name for p in (tiny.path / "figures").iterdir()} == {f"{n}.png" for n in names}
     page = (tiny.path / "report.html").read_text()
     assert "http" not in page.replace("http://www.w3.org", "")
@@ -59,10 +59,10 @@ def test_the_ticket_is_drawn_where_the_masks_say_so(tiny):
         moved = [int((a != b).sum()) for a, b in itertools.pairwise(masks)]
         close = [e for e, n in enumerate(moved, 1) if n <= 0.3 * 128]
         assert tiny.result("dense", seed)["emerged_at"] == close[:1]
-        assert tiny.result("inherit-0.6", seed)["drawn_at"] == close[0]
+        assert tiny.result("inherit-0.3", seed)["drawn_at"] == close[0]
         for mask, record in zip(masks, records, strict=True):
             assert [mask[:64].sum(), mask[64:].sum()] == record["kept"][0]
-            assert mask.sum() == 128 - 76  # floor(0.6 * 128) are pruned
+            assert mask.sum() == 128 - 38  # floor(0.3 * 128) are pruned
 
 
 @EVERY
@@ -71,10 +71,10 @@ def test_every_arm_has_the_channels_of_its_rule(tiny, arm):
         result = tiny.result(arm, seed)
         mask = bits(result["mask"])
         assert result["kept"] == [mask[:64].sum(), mask[64:].sum()]
-        assert (mask.sum(), result["spared_layers"]) == (52, 0)
+        assert (mask.sum(), result["spared_layers"]) == (90, 0)
         ticket = bits(tiny.epochs("dense", seed)[result["drawn_at"]]["mask"][0])
         if arm.startswith("random"):
-            assert result["kept"] == tiny.result("inherit-0.6", seed)["kept"]
+            assert result["kept"] == tiny.result("inherit-0.3", seed)["kept"]
             assert (mask != ticket).any()
         elif not arm.startswith("snip"):
             np.testing.assert_array_equal(mask, ticket)
@@ -101,7 +101,7 @@ def test_measurements_are_those_of_the_records(tiny, arm):
         assert tiny.measured(arm, "accuracy_final")[seed] == records[-1]["test_accuracy"]
         share = result["share"] * (EPOCHS - result["start"]) / EPOCHS + result["drawn_at"] / EPOCHS
         assert tiny.measured(arm, "training_share")[seed] == pytest.approx(share)
-        flops = 2 * 3 * (64 * 64 + 64 * 64 + 640) * 320 * EPOCHS
+        flops = 2 * 3 * (64 * 64 + 64 * 64 + 640) * 640 * EPOCHS
         assert tiny.measured(arm, "training_flops")[seed] == pytest.approx(share * flops)
         ticket = set(np.flatnonzero(bits(result["mask"])))
         final = set(np.flatnonzero(bits(tiny.epochs("dense", seed)[-1]["mask"][0])))
@@ -112,8 +112,8 @@ def test_measurements_are_those_of_the_records(tiny, arm):
 def test_eb_d1_o_p2_inherited_weights_go_on_where_they_were_and_others_do_not(tiny):
     """The reference's retraining is a random network that starts at N_EB."""
     for seed in SEEDS:
-        at = tiny.result("inherit-0.6", seed)["drawn_at"]
-        losses = {m: tiny.epochs(f"{m}-0.6", seed)[1]["train_loss"] for m in METHODS}
+        at = tiny.result("inherit-0.3", seed)["drawn_at"]
+        losses = {m: tiny.epochs(f"{m}-0.3", seed)[1]["train_loss"] for m in METHODS}
         assert losses["inherit"] < 0.5 * np.log(10)
         assert losses["inherit"] < losses["reinit_at_neb"]
         assert losses["network_slimming"] < losses["one_shot"]
@@ -121,15 +121,15 @@ def test_eb_d1_o_p2_inherited_weights_go_on_where_they_were_and_others_do_not(ti
         assert losses["reinit"] > 0.7 * first
         same = [e for e in (1, 2) if e == at]
         for e in same:  # a draw at the ticket's epoch is the ticket, to the bit
-            name = f"draw{e}-0.6"
-            assert tiny.result(name, seed)["weights"] == tiny.result("inherit-0.6", seed)["weights"]
-    drawn = [tiny.result("inherit-0.6", seed)["drawn_at"] for seed in SEEDS]
+            name = f"draw{e}-0.3"
+            assert tiny.result(name, seed)["weights"] == tiny.result("inherit-0.3", seed)["weights"]
+    drawn = [tiny.result("inherit-0.3", seed)["drawn_at"] for seed in SEEDS]
     assert set(drawn) & {1, 2}
 
 
 def test_the_curve_is_in_the_summary(tiny):
     [curve] = tiny.summary["curves"]
-    assert (curve["prune_ratio"], curve["draw_epochs"]) == (0.6, [1, 2])
+    assert (curve["prune_ratio"], curve["draw_epochs"]) == (0.3, [1, 2])
     assert curve["emerged_at"] == [tiny.result("dense", s)["emerged_at"][0] for s in SEEDS]
-    want = [[tiny.measured(f"draw{e}-0.6", "accuracy_final")[s] for e in (1, 2)] for s in SEEDS]
+    want = [[tiny.measured(f"draw{e}-0.3", "accuracy_final")[s] for e in (1, 2)] for s in SEEDS]
     assert curve["test_accuracy"] == want

@@ -82,12 +82,14 @@ def test_a_point_stands_at_the_means_and_its_arms_are_deviations():
         "ticket": CostPoint([0.4, 0.6], [0.7, 0.7]),
     }
     path = [CostPoint([0.2, 0.4], [0.5, 0.6]), CostPoint([0.8], [0.8])]
-    [axes] = accuracy_by_cost(points, path=path, path_name="draws").axes
+    axes, close = accuracy_by_cost(points, path=path, path_name="draws").axes
     [line, *_] = [x for x in axes.lines if x.get_label() == "draws"]
     np.testing.assert_allclose(line.get_xydata(), [[0.3, 0.55], [0.8, 0.8]])
     dense, ticket = axes.containers
     np.testing.assert_allclose(dense.lines[0].get_xydata(), [[1, 0.85]])
     np.testing.assert_allclose(ticket.lines[0].get_xydata(), [[0.5, 0.7]])
+    low, high = close.get_ylim()  # up to 10 points below the best
+    assert 0.7 < low < 0.8 < 0.85 < high
     across = ticket.lines[2][0].get_segments()[0]
     np.testing.assert_allclose(across[:, 0], 0.5 + np.std([0.4, 0.6], ddof=1) * np.array([-1, 1]))
 
