@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments._folder import FolderError
 from experiments.report import Censored
-from experiments.training import digest, read_records
 from experiments.worm._config import WormConfig
 from experiments.worm._measures import (
     History,
@@ -118,25 +116,3 @@ def test_rows_of_distances_begin_when_the_window_is_full():
     history = History([epoch("search", e, largest=e / 10) for e in range(4)])
     rows = distance_rows(history, "standard", [0, 1], epochs=5, window=3, key="largest")
     np.testing.assert_allclose(rows, [[np.nan, np.nan, 0.2, 0.3, np.nan], [np.nan] * 5])
-
-
-def test_records_are_read_up_to_the_torn_line(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    assert read_records(path) == []
-    path.write_text('{"kind": "epoch", "arm": "worm", "seed": 0}\n{"kind": "ep')
-    assert read_records(path) == [{"kind": "epoch", "arm": "worm", "seed": 0}]
-
-
-@pytest.mark.parametrize("line", ["nonsense", "[]", "3", '{"kind": "epoch"}', "\x00"])
-def test_a_line_that_is_no_record_is_named(tmp_path, line):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text(f'{{"kind": "epoch", "arm": "worm", "seed": 0}}\n{line}\n')
-    with pytest.raises(FolderError, match=r"Line 2 of .* is not a record of this run"):
-        read_records(path)
-
-
-def test_a_digest_sees_every_bit_and_the_order_of_the_leaves():
-    tree = {"a": np.zeros(3, np.float32), "b": np.ones(2, np.float32)}
-    other = {"a": np.array([0.0, -0.0, 0.0], np.float32), "b": tree["b"]}
-    assert digest(tree) == digest({k: v.copy() for k, v in tree.items()})
-    assert digest(tree) != digest(other)
