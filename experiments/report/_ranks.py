@@ -62,7 +62,7 @@ def friedman(values: Mapping[str, Sequence[float]], level: float = 0.95) -> Rank
     Example:
       >>> found = friedman({"a": [0.9, 0.8, 0.7], "b": [0.8, 0.7, 0.6], "c": [0.7, 0.8, 0.5]})
       >>> found.names, [round(r, 2) for r in found.mean_ranks]
-      (('a', 'b', 'c'), [1.17, 2.17, 2.67])
+      (('a', 'b', 'c'), [1.17, 2.33, 2.5])
 
     References:
       Demšar, `Statistical Comparisons of Classifiers over Multiple Data Sets

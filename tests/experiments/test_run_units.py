@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from experiments.training import MetricsLog, run_units
+from experiments._folder import RunFolder
+from experiments._units import run_units
+from experiments.training import MetricsLog
 
 UNITS = [("a", [0]), ("a", [1]), ("b", [0])]
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Key
 from wormjax.dst._patterns import Pattern, Unstructured, kept_in_segment, top
 from wormjax.dst._refresh import widened
 from wormjax.dst._seen import finite
-from wormjax.dst.distributions import NAMED, Distribution
+from wormjax.dst.distributions import NAMED, Distribution, named
 from wormjax.scores._protocol import Layout, Leaf
 
 Initial = Literal["random", "magnitude"]
@@ -28,12 +28,7 @@ def distribution_of(distribution: str | Distribution) -> Distribution:
       TypeError: neither a name nor a function.
     """
     if isinstance(distribution, str):
-        if distribution not in NAMED:
-            raise ValueError(
-                f"distribution={distribution!r} is not known. Known are {', '.join(map(repr, NAMED))}; a function of "
-                "(params, may, density) will do too."
-            )
-        return NAMED[distribution]()
+        return named(distribution)
     if distribution in NAMED.values():
         name = getattr(distribution, "__name__", "")
         raise TypeError(f"distribution is the function {name} itself: call it, {name}().")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Key, PyTree
 
-from wormjax._counts import as_fraction, check_total
+from wormjax._counts import as_density, check_total
 from wormjax._masks import check_masks, never_pruned
 from wormjax._packing import pack
 from wormjax._selection import check_choice
@@ -173,7 +173,7 @@ def sparse_training(
       The references draw masks entry by entry, update them at the last step, and let the momentum of pruned weights
       build up; the defaults here do not. `wormjax.dst.presets` has their settings.
     """
-    kept = None if density is None else _density("density", density)
+    kept = None if density is None else as_density("density", density)
     if kept is None and masks is None:
         raise ValueError(
             "Say how sparse: density= (a fraction that is kept), or masks= to start with."
@@ -235,7 +235,7 @@ def sparse_training(
     )
     _check_together(settings)
     chosen = distribution_of(distribution) if kept is not None else None
-    first = kept if initial_density is None else _density("initial_density", initial_density)
+    first = kept if initial_density is None else as_density("initial_density", initial_density)
     optimizer = optax.with_extra_args_support(inner)
     start_masks = masks  # the name is a local of init
 
@@ -290,15 +290,6 @@ def sparse_training(
         return update_one(settings, optimizer, updates, state, params, extra)
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _density(name: str, value: Any) -> Fraction:
-    density = as_fraction(name, value)
-    if not 0 < density <= 1:
-        raise ValueError(
-            f"{name} must lie in (0, 1], got {value}. It is the fraction that is kept: 0.1 keeps 10%, and 1 is dense."
-        )
-    return density
 
 
 def _check_accumulate(value: Any) -> None:
