@@ -4,8 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments._folder import FolderError
-from experiments.training import CheckpointError, MetricsLog, read_records
+from experiments.training import CheckpointError, MetricsLog
 
 
 def test_records_are_strict_json_one_a_line(tmp_path):
@@ -76,18 +75,3 @@ def test_closing_twice_is_harmless(tmp_path):
     log.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
         log.write({})
-
-
-def test_records_are_read_up_to_the_torn_line(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    assert read_records(path) == []
-    path.write_text('{"kind": "epoch", "arm": "worm", "seed": 0}\n{"kind": "ep')
-    assert read_records(path) == [{"kind": "epoch", "arm": "worm", "seed": 0}]
-
-
-@pytest.mark.parametrize("line", ["nonsense", "[]", "3", '{"kind": "epoch"}', "\x00"])
-def test_a_line_that_is_no_record_is_named(tmp_path, line):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text(f'{{"kind": "epoch", "arm": "worm", "seed": 0}}\n{line}\n')
-    with pytest.raises(FolderError, match=r"Line 2 of .* is not a record of this run"):
-        read_records(path)
