@@ -7,7 +7,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Key, PyTree
+from jaxtyping import Array, Key, PyTree
 
 from wormjax._counts import as_fraction, check_total
 from wormjax._masks import check_masks, never_pruned
@@ -50,7 +50,7 @@ def sparse_training(
     total_steps: int | None = None,
     guard_last: bool = True,
     prunable: Rule = None,
-    masks: PyTree[Bool[Array, "..."]] | None = None,
+    masks: PyTree | None = None,
     initial: Initial = "random",
     pattern: PatternRule | None = None,
     scope: Scope = "leaf",
