@@ -17,9 +17,7 @@ def moved(pattern, shape, **settings):
     values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     params = {"kernel": jnp.asarray(values)}
     options = {"density": 0.5, "distribution": "uniform", "every": 1, "stop": 10**6}
-    tx = wj.sparse_training(
-        optax.sgd(0.1), key=KEY, pattern=pattern, **{**options, **settings}
-    )
+    tx = wj.sparse_training(optax.sgd(0.1), key=KEY, pattern=pattern, **{**options, **settings})
     state = tx.init(params)
     updates, after = jax.jit(tx.update)({"kernel": params["kernel"][..., ::-1]}, state, params)
     old, new = np.asarray(state.masks["kernel"]), np.asarray(after.masks["kernel"])
@@ -94,7 +92,12 @@ def test_settings_are_refused_with_a_sentence(settings, told):
 )
 def test_patterns_that_do_not_fit(pattern, settings, told):
     tx = wj.sparse_training(
-        optax.sgd(0.1), key=KEY, density=0.5, distribution="uniform", stop=1000, pattern=pattern,
+        optax.sgd(0.1),
+        key=KEY,
+        density=0.5,
+        distribution="uniform",
+        stop=1000,
+        pattern=pattern,
         **settings,
     )
     with pytest.raises(ValueError, match=told):
@@ -102,9 +105,7 @@ def test_patterns_that_do_not_fit(pattern, settings, told):
 
 
 def test_no_kernel_and_no_parameters():
-    tx = wj.sparse_training(
-        optax.sgd(0.1), key=KEY, density=0.5, distribution="uniform", stop=1000
-    )
+    tx = wj.sparse_training(optax.sgd(0.1), key=KEY, density=0.5, distribution="uniform", stop=1000)
     with pytest.raises(ValueError, match="is a kernel to prune"):
         tx.init({"bias": jnp.zeros(3)})
     params = {"kernel": jnp.zeros((2, 2))}
@@ -168,7 +169,12 @@ def test_acdc_alternates_and_the_soft_bound_comes_down():
 
 def test_schedules_of_the_drop_fraction_reach_the_update():
     tx = wj.sparse_training(
-        optax.sgd(0.1), key=KEY, density=0.5, distribution="uniform", every=1, stop=10,
+        optax.sgd(0.1),
+        key=KEY,
+        density=0.5,
+        distribution="uniform",
+        every=1,
+        stop=10,
         schedule=schedules.constant(0.0),
     )
     params = {"kernel": jnp.ones((4, 4))}

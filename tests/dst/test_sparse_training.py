@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from tests.dst import oracles
 import pytest
 
 import wormjax as wj
+from tests.dst import oracles
 from wormjax.dst import criteria, schedules
 from wormjax.dst._shares import ceil_share, floor_share
 from wormjax.dst._timing import Timing
@@ -132,9 +132,7 @@ def test_zero_on_drop_starts_it_afresh():
 def test_without_regrowth_fewer_are_dropped():
     mask, _ = moved_once(M, W, G, allow_regrow_dropped=False)
     assert np.flatnonzero(mask).tolist() == [0, 1, 2, 3, 6, 7]
-    np.testing.assert_array_equal(
-        mask, oracles.moved(M, np.abs(W), np.abs(G), "0.5", regrow=False)
-    )
+    np.testing.assert_array_equal(mask, oracles.moved(M, np.abs(W), np.abs(G), "0.5", regrow=False))
     mask = np.array([1, 1, 1, 1, 0, 0, 0, 0], bool)
     w = np.array([0.5, 0.1, 0, 0.3, 0, 0, 0, 0], np.float32)
     g = np.array([0, 9, 9, 0, 1, 2, 3, 4], np.float32)
@@ -257,7 +255,8 @@ def test_jp_3_every_optimizer_runs_and_new_connections_have_no_past(name):
         return  # what they keep is not zero where nothing happens
     for leaf in jax.tree.leaves(state.inner):
         if leaf.shape == SHAPE and jnp.issubdtype(leaf.dtype, jnp.floating):
-            assert (np.asarray(leaf)[new] == 0).all()
+            # Adafactor adds 1e-30 to a squared gradient of zero
+            assert (np.abs(np.asarray(leaf)[new]) < 1e-20).all()
 
 
 def test_fw_5_a_dense_momentum_is_zero_where_it_grows_and_kept_if_asked():
@@ -301,9 +300,7 @@ def test_skip_leaves_weights_and_inner_state_alone():
 
 
 def test_fw_3_no_update_at_the_last_step_or_the_first():
-    timing = functools.partial(
-        Timing.of, start=1, stop=None, guard_last=True, catch_up=False
-    )
+    timing = functools.partial(Timing.of, start=1, stop=None, guard_last=True, catch_up=False)
     steps = jnp.arange(1, 35_201)
     assert int(jnp.sum(jax.vmap(timing(every=800, total_steps=35_200).due)(steps))) == 43
     released = Timing.of(800, 1, None, 35_200, False, False)
@@ -471,7 +468,9 @@ def test_global_scope_conserves_every_leaf_and_equals_leaf_scope_on_one():
     np.testing.assert_array_equal(*masks)
 
 
-@pytest.mark.parametrize("grow", ["random_unfired", "momentum", "momentum_neuron", "redistribution"])
+@pytest.mark.parametrize(
+    "grow", ["random_unfired", "momentum", "momentum_neuron", "redistribution"]
+)
 def test_growth_rules_conserve_the_count(grow):
     params, grads = start(), gradients(6)
     tx = training(grow=grow, mask_gradients=False, opt_state="keep", order="before", every=1)
@@ -506,8 +505,14 @@ def test_grasp_takes_its_product_from_the_loss():
     w = np.array([1.0, 2.0, 3.0, 0.0], np.float32)
     curve = np.array([1.0, 3.0, 0.5, 1.0], np.float32)
     tx = training(
-        optax.sgd(0.0), masks={"w": w != 0}, prunable={"w": True}, drop="grasp", grow="random",
-        every=1, schedule=schedules.constant(0.1), allow_regrow_dropped=False,
+        optax.sgd(0.0),
+        masks={"w": w != 0},
+        prunable={"w": True},
+        drop="grasp",
+        grow="random",
+        every=1,
+        schedule=schedules.constant(0.1),
+        allow_regrow_dropped=False,
     )
     params = {"w": jnp.asarray(w)}
 
@@ -530,9 +535,7 @@ def test_running_criteria_and_averaged_gradients():
     score = np.abs(w * g[0])
     for t in (1, 2):
         score = 0.5 * score + 0.5 * np.abs(w * g[t])
-    np.testing.assert_array_equal(
-        masks[-1], oracles.moved(old, score, np.abs(g.mean(0)), "0.5")
-    )
+    np.testing.assert_array_equal(masks[-1], oracles.moved(old, score, np.abs(g.mean(0)), "0.5"))
     assert int(state.since) == 0
 
 
@@ -561,6 +564,8 @@ def test_jp_13_counts_of_sixty_million_entries():
         assert int(ceil_share(jnp.float32(0.5), jnp.int32(size))) == -(-size // 2)
     assert int(ceil_share(jnp.float32(0.1), jnp.int32(30_000_000))) == 3_000_000
 
-    shape = jax.eval_shape(training().init, {"kernel": jax.ShapeDtypeStruct((6000, 10_000), "float32")})
+    shape = jax.eval_shape(
+        training().init, {"kernel": jax.ShapeDtypeStruct((6000, 10_000), "float32")}
+    )
     assert shape.masks["kernel"].shape == (6000, 10_000)
     assert shape.counts.dtype == jnp.int32

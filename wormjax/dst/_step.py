@@ -140,7 +140,7 @@ def _stepping(
         outs = [
             _emitted(m, w, u if v is None else u + (v - s).astype(u.dtype))
             for m, w, u, s, v in zip(
-                new, weights, moved, stepped, values or [None] * len(new), strict=True
+                new, weights, moved, stepped, values or _nothing(new), strict=True
             )
         ]
         return trees.tree(trees.treedef.flatten_up_to(changed), outs), state
@@ -159,7 +159,7 @@ def _stepping(
     moved = trees.ranked(trees.treedef.flatten_up_to(changed))
     outs = [
         _emitted(m, w, u if v is None else u + (v - w).astype(u.dtype))
-        for m, w, u, v in zip(new, weights, moved, values or [None] * len(new), strict=True)
+        for m, w, u, v in zip(new, weights, moved, values or _nothing(new), strict=True)
     ]
     return trees.tree(trees.treedef.flatten_up_to(changed), outs), state
 
@@ -210,7 +210,7 @@ def _skipping(
                 now.masks,
                 weights,
                 trees.ranked(still),
-                now.values or [None] * len(weights),
+                now.values or _nothing(weights),
                 strict=True,
             )
         ]
@@ -340,19 +340,19 @@ def _remember(
     weights = trees.ranked(trees.params) if weights is None else weights
     fresh = state.since == 0
     if state.gradients is not None:
-        if settings.accumulate == "mean":
+        decay: Any = settings.accumulate
+        if decay == "mean":
             sums = [
                 g + jnp.where(fresh, jnp.zeros((), a.dtype), a)
                 for g, a in zip(grads, state.gradients, strict=True)
             ]
         else:
             sums = [
-                settings.accumulate * a + (1 - settings.accumulate) * g
-                for g, a in zip(grads, state.gradients, strict=True)
+                decay * a + (1 - decay) * g for g, a in zip(grads, state.gradients, strict=True)
             ]
         state = dataclasses.replace(state, gradients=sums)
     if state.running is not None:
-        beta = settings.drop.running
+        beta: Any = settings.drop.running
         observed = Observed(weights, grads, None, None, None, None)
         now = _connections(state, old)
         scores = [
@@ -438,6 +438,10 @@ def _averaged(
     return dataclasses.replace(state, inner=averaged(state.inner, found, before, after))
 
 
+def _nothing(leaves: Sequence[Any]) -> list[Any]:
+    return [None] * len(leaves)
+
+
 def _masked(leaves: Sequence[Array], masks: Sequence[Array]) -> list[Array]:
     return [jnp.where(m, x, jnp.zeros((), x.dtype)) for x, m in zip(leaves, masks, strict=True)]
 
@@ -456,8 +460,9 @@ def _with(settings: Settings, state: SparseState, now: Connections) -> SparseSta
     """Return the state with these connections."""
     ranked = iter(now.masks)
     leaves, treedef = jax.tree.flatten(state.masks, is_leaf=_is_packed)
-    masks = treedef.unflatten(
-        [_stored(m, next(ranked)) if _is_packed(m) or m.ndim else m for m in leaves]
+    masks = jax.tree.unflatten(
+        treedef,
+        [_stored(m, next(ranked)) if _is_packed(m) or m.ndim else m for m in leaves],
     )
     return dataclasses.replace(
         state,
