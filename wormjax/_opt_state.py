@@ -87,7 +87,8 @@ def masks_of(opt_state: PyTree, params: PyTree) -> PyTree[Bool[Array, "..."]]:
     if not found:
         raise ValueError(
             "No transformation in this optimizer state holds masks. Put wormjax.truncate(...), "
-            "wormjax.worm(...) or wormjax.sparse_training(...) into the chain, and pass the state that tx.init returned."
+            "wormjax.worm(...) or wormjax.sparse_training(...) into the chain, and pass the state that "
+            "tx.init returned."
         )
     whole = jax.tree.map(lambda _: never_pruned(), params)
     for masks in found:

@@ -119,15 +119,15 @@ def test_running_averages_begin_with_the_first_value():
 )
 def test_criteria_that_need_gradients_say_so(name):
     with pytest.raises(
-        ValueError, match="needs the gradient, and there is none. Pass the gradients"
+        ValueError, match=r"needs the gradient, and there is none. Pass the gradients"
     ):
         criteria.criterion_of(name)(wj.dst.Seen(jnp.asarray(W), jnp.asarray(M)))
 
 
 def test_unknown_names():
-    with pytest.raises(ValueError, match="drop='magnitud' is no criterion. Known are 'magnitude'"):
+    with pytest.raises(ValueError, match=r"drop='magnitud' is no criterion. Known are 'magnitude'"):
         criteria.criterion_of("magnitud")
-    with pytest.raises(ValueError, match="grow='gradients' is no growth rule. Known are 'random'"):
+    with pytest.raises(ValueError, match=r"grow='gradients' is no growth rule. Known are 'random'"):
         growth.growth_of("gradients")
     with pytest.raises(TypeError, match=r"call it, drop=magnitude\("):
         criteria.criterion_of(criteria.magnitude)

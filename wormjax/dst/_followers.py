@@ -38,7 +38,8 @@ def followers(inner: Any, state: PyTree, params: PyTree) -> list[Follower]:
     Raises:
       ValueError: its ``init`` does not take parameters of other sizes.
     """
-    leaves, treedef = jax.tree.flatten(params)
+    leaves, structure = jax.tree.flatten(params)
+    treedef: Any = structure
     longer = [tuple(n + 1 + axis for axis, n in enumerate(jnp.shape(x))) for x in leaves]
     resized = [
         jax.ShapeDtypeStruct(shape, x.dtype) for shape, x in zip(longer, leaves, strict=True)
@@ -50,7 +51,8 @@ def followers(inner: Any, state: PyTree, params: PyTree) -> list[Follower]:
             f"The inner optimizer does not take parameters of other sizes ({type(error).__name__}: {error}), so it "
             "cannot be told which of its state follows the parameters. Pass opt_state='keep'."
         ) from error
-    if jax.tree.structure(made) != jax.tree.structure(state):
+    of_made: Any = jax.tree.structure(made)
+    if of_made != jax.tree.structure(state):
         raise ValueError(
             "The inner optimizer's state has another structure for parameters of other sizes, so it cannot be told "
             "which of it follows the parameters. Pass opt_state='keep'."
@@ -86,7 +88,7 @@ def _walk(
 
 def _places(node: Any, indices: PyTree) -> list[int | None] | None:
     """The parameters' indices for the leaves of a node of their structure; None for another node."""
-    if not jax.tree.leaves(node) or jax.tree.structure(indices).num_leaves == 0:
+    if not jax.tree.leaves(node) or not jax.tree.leaves(indices):
         return None
     try:
         placed = jax.tree.map(lambda x, i: x if _is_hole(x) else i, node, indices, is_leaf=_is_hole)

@@ -3,7 +3,7 @@
 Every preset takes the inner optimizer, a key and a density, and any argument of `wormjax.sparse_training` to override.
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import optax
 from jaxtyping import Array, Key
@@ -16,9 +16,9 @@ from wormjax.dst.criteria import mest as mest_score
 from wormjax.dst.criteria import set_ as set_score
 from wormjax.dst.growth import momentum, random, redistribution
 
-Inner = optax.GradientTransformation
-Made = optax.GradientTransformationExtraArgs
-Keys = Key[Array, ""] | Array
+Inner: TypeAlias = optax.GradientTransformation
+Made: TypeAlias = optax.GradientTransformationExtraArgs
+Keys: TypeAlias = Key[Array, ""] | Array
 
 
 def static(inner: Inner, key: Keys, density: Density, **settings: Any) -> Made:

@@ -10,7 +10,7 @@ Everything is selected by counting, nothing is sorted. All numbers of entries ar
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -57,12 +57,13 @@ class Observed(NamedTuple):
     running: list[Array] | None
     curvature: list[Array] | None
 
-    def seen(self, leaf: int, now: Connections, key: Array | None) -> Seen:
+    def seen(self, leaf: int, now: Connections, key: Any) -> Seen:
         """Return what a rule sees of one leaf."""
 
-        def at(values: list[Array] | None) -> Array | None:
+        def at(values: list[Array] | None) -> Any:
             return None if values is None else widened(values[leaf])
 
+        fired: Any = None if now.fired is None else now.fired[leaf]
         weight = widened(self.weights[leaf])
         mask = now.masks[leaf]
         return Seen(
@@ -73,7 +74,7 @@ class Observed(NamedTuple):
             second_moment=at(self.second_moment),
             running=at(self.running),
             curvature=at(self.curvature),
-            fired=None if now.fired is None else now.fired[leaf],
+            fired=fired,
             key=key,
         )
 
@@ -127,7 +128,7 @@ def refresh(
         and settings.normalize is None
         and {settings.scope, settings.ramp_scope if settings.ramp else "leaf"} == {"leaf"}
     )
-    pooled: list[Array | None] = []
+    pooled: list[Any] = []  # None where the score is not stored
     flags = []
     for seen, pattern in zip(views, patterns, strict=True):
         raw = settings.drop(seen)
@@ -247,12 +248,17 @@ def _count(units: Sequence[Array]) -> Array:
 
 def _highest(rule: Callable[[Seen], Array], seen: Seen, among: Array, kept: Array) -> Array:
     """Select by a score that is computed in every pass."""
+    none: Any = None
 
     def score(operands: tuple[Seen, Array]) -> Array:
         seen, among = operands
         return only(among, finite(rule(seen).astype(seen.weight.dtype)))
 
-    return largest([(seen._replace(key=None), among)], kept, score=score)[0]
+    return largest([(seen._replace(key=none), among)], kept, score=score)[0]
+
+
+def _choose_globally(scores: Sequence[Array], kept: Array) -> list[Array]:
+    return largest(scores, kept)
 
 
 def _choose_in_leaf(scores: Sequence[Array], kept: Array, *, pattern: Pattern) -> list[Array]:
@@ -276,7 +282,7 @@ def _keep_globally(
         for i, (a, s) in enumerate(zip(active, scores, strict=True))
     ]
     kept = jnp.maximum(kept, jnp.sum(protected))
-    return settings.drop.keep(guarded, active, kept, jnp.sum(counts) - kept, largest)
+    return settings.drop.keep(guarded, active, kept, jnp.sum(counts) - kept, _choose_globally)
 
 
 def _grown(

@@ -19,7 +19,7 @@ REMEDIES = {
 
 
 class Seen(NamedTuple):
-    """One leaf at a mask update; floats are float32 (float64 where the parameter is).
+    """One leaf at a mask update; floats are float32 (float64 where the parameter is), None what there is not.
 
     Attributes:
       weight: the parameter, 0 where it is pruned.
@@ -35,13 +35,13 @@ class Seen(NamedTuple):
 
     weight: Float[Array, "..."]
     mask: Bool[Array, "..."]
-    gradient: Float[Array, "..."] | None = None
-    momentum: Float[Array, "..."] | None = None
-    second_moment: Float[Array, "..."] | None = None
-    running: Float[Array, "..."] | None = None
-    curvature: Float[Array, "..."] | None = None
-    fired: Bool[Array, "..."] | None = None
-    key: Key[Array, ""] | None = None
+    gradient: Float[Array, "..."] = None  # type: ignore[assignment]
+    momentum: Float[Array, "..."] = None  # type: ignore[assignment]
+    second_moment: Float[Array, "..."] = None  # type: ignore[assignment]
+    running: Float[Array, "..."] = None  # type: ignore[assignment]
+    curvature: Float[Array, "..."] = None  # type: ignore[assignment]
+    fired: Bool[Array, "..."] = None  # type: ignore[assignment]
+    key: Key[Array, ""] = None  # type: ignore[assignment]
 
     def require(self, rule: str, needs: tuple[str, ...]) -> None:
         """Raise where something that the rule called ``rule`` needs is missing."""

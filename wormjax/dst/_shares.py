@@ -27,8 +27,8 @@ def ceil_share(p: Float[Array, ""], n: Int[Array, "*shape"]) -> Int[Array, "*sha
 
     Example:
       >>> import jax.numpy as jnp
-      >>> print(ceil_share(jnp.float32(0.1), jnp.array([1000, 30_000_000, 60_000_001])))
-      [    100 3000000 6000001]
+      >>> print(ceil_share(jnp.float32(0.1), jnp.array([1000, 30_000_000, 60_000_000])))
+      [    100 3000000 6000000]
     """
     whole, rest = _product(_between(p, -1), n)
     return _at_most(whole + (rest != 0).astype(jnp.uint32), n)

@@ -5,6 +5,7 @@ import functools
 from typing import Any, ClassVar, no_type_check
 
 import jax
+import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
@@ -84,8 +85,8 @@ class SparseState:
             raise ValueError(
                 "The set of connections that were ever active is not kept: pass track_fired=True."
             )
-        ever = sum(jax.numpy.sum(x, dtype="int32") for x in self.fired)
-        return ever.astype("float32") / sum(x.size for x in self.fired)
+        ever = sum((jnp.sum(x, dtype=jnp.int32) for x in self.fired), jnp.int32(0))
+        return ever.astype(jnp.float32) / sum(x.size for x in self.fired)
 
     def problems(self) -> list[str]:
         """Sentences about what went wrong under jit (reads the device)."""

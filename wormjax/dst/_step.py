@@ -1,8 +1,8 @@
 """One update of sparse training: the gate, the inner optimizer, and zeros that stay zeros."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,40 +15,16 @@ from wormjax._masks import check_same_structure
 from wormjax._packing import PackedMask, pack, unpack
 from wormjax._paths import leaf_names
 from wormjax.dst._followers import (
-    FIRST_MOMENTS,
-    SECOND_MOMENTS,
     Follower,
     averaged,
     followers,
-    moments,
     zeroed,
 )
+from wormjax.dst._observation import Trees, connections, refreshed, remember, targets
 from wormjax.dst._patterns import Pattern
-from wormjax.dst._refresh import Connections, Observed, refresh, select_anew, widened
+from wormjax.dst._refresh import Connections, select_anew
 from wormjax.dst._settings import Settings
-from wormjax.dst._shares import floor_share
 from wormjax.dst._state import SparseState
-
-
-class _Trees(NamedTuple):
-    """Parameters and updates by leaf; ``at`` are the indices of the prunable ones."""
-
-    treedef: Any
-    params: list[Any]
-    updates: list[Any]
-    at: list[int]
-
-    def tree(self, leaves: list[Any], ranked: Sequence[Any] | None = None) -> PyTree:
-        """Return the tree of ``leaves`` with the prunable ones replaced."""
-        if ranked is not None:
-            leaves = list(leaves)
-            for i, x in zip(self.at, ranked, strict=True):
-                leaves[i] = x
-        return self.treedef.unflatten(leaves)
-
-    def ranked(self, leaves: Sequence[Any]) -> list[Any]:
-        """Return the prunable ones."""
-        return [leaves[i] for i in self.at]
 
 
 def update(
@@ -88,7 +64,7 @@ def _update(
     flags = jax.tree.leaves(masks)
     params_leaves, treedef = jax.tree.flatten(params)
     at = [i for i, m in enumerate(flags) if m.ndim]
-    trees = _Trees(treedef, params_leaves, jax.tree.leaves(updates), at)
+    trees = Trees(treedef, params_leaves, jax.tree.leaves(updates), at)
     names = leaf_names(params)
     patterns = tuple(settings.pattern_of(names[i], params_leaves[i]) for i in at)
     old = [flags[i] for i in at]
@@ -111,7 +87,7 @@ def _stepping(
     settings: Settings,
     inner: optax.GradientTransformationExtraArgs,
     patterns: tuple[Pattern, ...],
-    trees: _Trees,
+    trees: Trees,
     old: list[Array],
     state: SparseState,
     extra: dict[str, Any],
@@ -140,7 +116,7 @@ def _stepping(
         outs = [
             _emitted(m, w, u if v is None else u + (v - s).astype(u.dtype))
             for m, w, u, s, v in zip(
-                new, weights, moved, stepped, values or [None] * len(new), strict=True
+                new, weights, moved, stepped, values or _nothing(new), strict=True
             )
         ]
         return trees.tree(trees.treedef.flatten_up_to(changed), outs), state
@@ -159,7 +135,7 @@ def _stepping(
     moved = trees.ranked(trees.treedef.flatten_up_to(changed))
     outs = [
         _emitted(m, w, u if v is None else u + (v - w).astype(u.dtype))
-        for m, w, u, v in zip(new, weights, moved, values or [None] * len(new), strict=True)
+        for m, w, u, v in zip(new, weights, moved, values or _nothing(new), strict=True)
     ]
     return trees.tree(trees.treedef.flatten_up_to(changed), outs), state
 
@@ -168,7 +144,7 @@ def _skipping(
     settings: Settings,
     inner: optax.GradientTransformationExtraArgs,
     patterns: tuple[Pattern, ...],
-    trees: _Trees,
+    trees: Trees,
     old: list[Array],
     state: SparseState,
     extra: dict[str, Any],
@@ -176,7 +152,7 @@ def _skipping(
     """A mask update takes the place of an optimizer step: one conditional with both in it."""
     weights, grads = trees.ranked(trees.params), trees.ranked(trees.updates)
     found = _found(settings, inner, state.inner, trees)
-    state = _remember(settings, trees, old, state)
+    state = remember(settings, trees, old, state)
 
     def train(state: SparseState) -> tuple[PyTree, SparseState]:
         state = _zeroed(settings, found, trees, old, state)
@@ -199,7 +175,7 @@ def _skipping(
     like = jax.eval_shape(train, state)[0]
 
     def rewire(state: SparseState) -> tuple[PyTree, SparseState]:
-        now = _refreshed(settings, patterns, trees, old, state, found, extra, weights)
+        now = refreshed(settings, patterns, trees, old, state, found, extra, weights)
         state = dataclasses.replace(_with(settings, state, now), since=jnp.int32(0))
         if settings.opt_state == "mean":
             state = _averaged(found, trees, old, now.masks, state)
@@ -210,7 +186,7 @@ def _skipping(
                 now.masks,
                 weights,
                 trees.ranked(still),
-                now.values or [None] * len(weights),
+                now.values or _nothing(weights),
                 strict=True,
             )
         ]
@@ -223,7 +199,7 @@ def _straight_through(
     settings: Settings,
     inner: optax.GradientTransformationExtraArgs,
     patterns: tuple[Pattern, ...],
-    trees: _Trees,
+    trees: Trees,
     old: list[Array],
     state: SparseState,
     extra: dict[str, Any],
@@ -236,11 +212,11 @@ def _straight_through(
     )
     moved = trees.ranked(trees.treedef.flatten_up_to(changed))
     latent = [(x + u).astype(x.dtype) for x, u in zip(latent, moved, strict=True)]
-    now = _connections(state, old)
-    targets = _targets(settings, state)
+    now = connections(state, old)
+    goal = targets(settings, state)
 
     def select(now: Connections) -> tuple[Connections]:
-        return (select_anew(patterns, targets, now, latent),)
+        return (select_anew(patterns, goal, now, latent),)
 
     (now,) = lax.cond(settings.timing.due(state.count), select, _unchanged, now)
     weights = trees.ranked(trees.params)
@@ -255,7 +231,7 @@ def _straight_through(
 def _gated(
     settings: Settings,
     patterns: tuple[Pattern, ...],
-    trees: _Trees,
+    trees: Trees,
     old: list[Array],
     state: SparseState,
     found: list[Follower] | None,
@@ -263,8 +239,8 @@ def _gated(
     weights: list[Array],
 ) -> tuple[SparseState, list[Array] | None]:
     """Update the masks if it is time; return the state and the weights where they change."""
-    state = _remember(settings, trees, old, state, weights)
-    now = _connections(state, old)
+    state = remember(settings, trees, old, state, weights)
+    now = connections(state, old)
     if settings.changes_values:
         now = now._replace(values=_masked(weights, old))
 
@@ -273,7 +249,7 @@ def _gated(
     averages = settings.opt_state == "mean"
 
     def rewire(now: Connections, inner_state: PyTree) -> tuple[Connections, PyTree]:
-        after = _refreshed(settings, patterns, trees, old, state, found, extra, weights, now)
+        after = refreshed(settings, patterns, trees, old, state, found, extra, weights, now)
         if averages:
             changed = dataclasses.replace(state, inner=inner_state)
             inner_state = _averaged(found, trees, now.masks, after.masks, changed).inner
@@ -291,113 +267,8 @@ def _unchanged(*now: Any) -> Any:
     return now
 
 
-def _refreshed(
-    settings: Settings,
-    patterns: tuple[Pattern, ...],
-    trees: _Trees,
-    old: list[Array],
-    state: SparseState,
-    found: list[Follower] | None,
-    extra: dict[str, Any],
-    weights: list[Array],
-    now: Connections | None = None,
-) -> Connections:
-    """The mask update itself; runs inside the conditional."""
-    needs = settings.needs
-    at = trees.at
-    first = second = None
-    if found is not None and needs & {"momentum", "second_moment"}:
-        first = moments(state.inner, found, at, FIRST_MOMENTS)
-        second = moments(state.inner, found, at, SECOND_MOMENTS)
-    observed = Observed(
-        weights=weights,
-        gradients=_average(settings, trees, state),
-        momentum=first,
-        second_moment=second,
-        running=state.running,
-        curvature=_curvature(trees, weights, extra) if "curvature" in needs else None,
-    )
-    return refresh(
-        settings,
-        patterns,
-        state.count,
-        state.key,
-        _targets(settings, state),
-        _connections(state, old) if now is None else now,
-        observed,
-    )
-
-
-def _remember(
-    settings: Settings,
-    trees: _Trees,
-    old: list[Array],
-    state: SparseState,
-    weights: list[Array] | None = None,
-) -> SparseState:
-    """Take this step into the averages of gradients and scores."""
-    grads = [widened(g) for g in trees.ranked(trees.updates)]
-    weights = trees.ranked(trees.params) if weights is None else weights
-    fresh = state.since == 0
-    if state.gradients is not None:
-        if settings.accumulate == "mean":
-            sums = [
-                g + jnp.where(fresh, jnp.zeros((), a.dtype), a)
-                for g, a in zip(grads, state.gradients, strict=True)
-            ]
-        else:
-            sums = [
-                settings.accumulate * a + (1 - settings.accumulate) * g
-                for g, a in zip(grads, state.gradients, strict=True)
-            ]
-        state = dataclasses.replace(state, gradients=sums)
-    if state.running is not None:
-        beta = settings.drop.running
-        observed = Observed(weights, grads, None, None, None, None)
-        now = _connections(state, old)
-        scores = [
-            settings.drop.instant(observed.seen(i, now, None)).astype(a.dtype)
-            for i, a in enumerate(state.running)
-        ]
-        running = [
-            jnp.where(fresh, s, beta * a + (1 - beta) * s)
-            for s, a in zip(scores, state.running, strict=True)
-        ]
-        state = dataclasses.replace(state, running=running)
-    return state
-
-
-def _average(settings: Settings, trees: _Trees, state: SparseState) -> list[Array]:
-    if state.gradients is None:
-        return trees.ranked(trees.updates)
-    if settings.accumulate != "mean":
-        return state.gradients
-    steps = (state.since + 1).astype(jnp.float32)
-    return [g / steps.astype(g.dtype) for g in state.gradients]
-
-
-def _curvature(trees: _Trees, weights: list[Array], extra: dict[str, Any]) -> list[Array] | None:
-    """Hessian times gradient of ``value_fn`` at the parameters, with respect to the prunable leaves."""
-    value: Callable | None = extra.get("value_fn")
-    if value is None:
-        return None
-    slope = jax.grad(lambda ranked: value(trees.tree(trees.params, ranked)))
-    return jax.jvp(slope, (weights,), (slope(weights),))[1]
-
-
-def _targets(settings: Settings, state: SparseState) -> Array:
-    """Units that every segment shall keep after a mask update at this step."""
-    if settings.ramp is None or state.targets is None:
-        return state.counts
-    timing = settings.timing
-    passed = settings.ramp(state.count, jnp.int32(timing.start), jnp.int32(timing.stop))
-    first, last = state.targets[0], state.targets[1]
-    down = floor_share(passed, jnp.maximum(first - last, 0))
-    return first - down + floor_share(passed, jnp.maximum(last - first, 0))
-
-
 def _found(
-    settings: Settings, inner: Any, inner_state: PyTree, trees: _Trees
+    settings: Settings, inner: Any, inner_state: PyTree, trees: Trees
 ) -> list[Follower] | None:
     moments_read = settings.needs & {"momentum", "second_moment"}
     if (settings.opt_state == "keep" and not moments_read) or not trees.at:
@@ -408,7 +279,7 @@ def _found(
 def _zeroed(
     settings: Settings,
     found: list[Follower] | None,
-    trees: _Trees,
+    trees: Trees,
     masks: list[Array],
     state: SparseState,
 ) -> SparseState:
@@ -426,7 +297,7 @@ def _zeroed(
 
 def _averaged(
     found: list[Follower] | None,
-    trees: _Trees,
+    trees: Trees,
     old: list[Array],
     new: list[Array],
     state: SparseState,
@@ -436,6 +307,10 @@ def _averaged(
     before = dict(zip(trees.at, old, strict=True))
     after = dict(zip(trees.at, new, strict=True))
     return dataclasses.replace(state, inner=averaged(state.inner, found, before, after))
+
+
+def _nothing(leaves: Sequence[Any]) -> list[Any]:
+    return [None] * len(leaves)
 
 
 def _masked(leaves: Sequence[Array], masks: Sequence[Array]) -> list[Array]:
@@ -448,16 +323,13 @@ def _emitted(mask: Array, weight: Array, change: Array) -> Array:
     return jnp.where(mask, change.astype(dtype), -weight.astype(dtype))
 
 
-def _connections(state: SparseState, masks: list[Array]) -> Connections:
-    return Connections(masks, state.counts, state.leaked, state.nonfinite, state.fired, None)
-
-
 def _with(settings: Settings, state: SparseState, now: Connections) -> SparseState:
     """Return the state with these connections."""
     ranked = iter(now.masks)
     leaves, treedef = jax.tree.flatten(state.masks, is_leaf=_is_packed)
-    masks = treedef.unflatten(
-        [_stored(m, next(ranked)) if _is_packed(m) or m.ndim else m for m in leaves]
+    masks = jax.tree.unflatten(
+        treedef,
+        [_stored(m, next(ranked)) if _is_packed(m) or m.ndim else m for m in leaves],
     )
     return dataclasses.replace(
         state,

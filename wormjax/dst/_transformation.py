@@ -7,7 +7,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Key, PyTree
+from jaxtyping import Array, Key, PyTree
 
 from wormjax._counts import as_density, check_total
 from wormjax._masks import check_masks, never_pruned
@@ -32,7 +32,7 @@ from wormjax.dst.distributions import Distribution
 from wormjax.dst.growth import Growth, growth_of
 from wormjax.scores._protocol import Layout, Rule, lay_out
 
-Density = float | int | str | Fraction
+Density = float | int | str | Fraction | Array  # an array is refused with a sentence
 Schedule = Callable[..., Array]
 
 
@@ -51,7 +51,7 @@ def sparse_training(
     total_steps: int | None = None,
     guard_last: bool = True,
     prunable: Rule = None,
-    masks: PyTree[Bool[Array, "..."]] | None = None,
+    masks: PyTree | None = None,
     initial: Initial = "random",
     pattern: PatternRule | None = None,
     scope: Scope = "leaf",
@@ -88,12 +88,12 @@ def sparse_training(
     sparse too. Masks simulate sparsity: arrays keep their shapes, and a step costs what a dense step does.
 
     It must be the last transformation that changes updates; scales, clips, decay and averages belong into ``inner``. It
-    may be wrapped by `optax.MultiSteps`, `optax.apply_if_finite`, `optax.multi_transform` and `optax.masked`. What breaks
-    the zeros is flagged, and `wormjax.check` raises on it.
+    may be wrapped by `optax.MultiSteps`, `optax.apply_if_finite`, `optax.multi_transform` and `optax.masked`. What
+    breaks the zeros is flagged, and `wormjax.check` raises on it.
 
     Args:
       inner: any optimizer. Extra arguments of ``update`` reach it.
-      key: PRNG key of initial masks, random growth and ties of nothing: of equal scores the lower index wins.
+      key: PRNG key of the initial masks and of whatever is random; of equal scores the lower index wins.
       density: fraction of the prunable entries that are kept, in (0, 1]; the final one where ``ramp`` changes it.
       distribution: how many entries each leaf keeps: a name or function of `wormjax.dst.distributions`.
       drop: which active weights go: a name or function of `wormjax.dst.criteria`, or any function of
@@ -144,8 +144,8 @@ def sparse_training(
       packed: keep masks at one bit an entry.
 
     Returns:
-      An optax transformation with a `wormjax.dst.SparseState`. Under `jax.vmap` over seeds use `wormjax.seed_axes`, which
-      keeps the step counter single, so that masks are updated when it is time only.
+      An optax transformation with a `wormjax.dst.SparseState`. Under `jax.vmap` over seeds use `wormjax.seed_axes`,
+      which keeps the step counter single, so that masks are updated when it is time only.
 
     Raises:
       TypeError: a number that decides counts is a JAX array (name it in ``static_args``).

@@ -39,7 +39,8 @@ def set_(split: Split = "half", legacy: Legacy | None = None) -> Criterion:
     Example:
       >>> import jax, jax.numpy as jnp, optax
       >>> import wormjax as wj
-      >>> tx = wj.sparse_training(optax.sgd(0.1), key=jax.random.key(0), density=0.5, drop=wj.dst.criteria.set_(),
+      >>> tx = wj.sparse_training(optax.sgd(0.1), key=jax.random.key(0), density=0.5,
+      ...                         distribution="uniform", drop=wj.dst.criteria.set_(),
       ...                         grow="random", every=100, total_steps=1000)
 
     References:

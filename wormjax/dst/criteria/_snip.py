@@ -27,11 +27,9 @@ def snip() -> Criterion:
     Example:
       >>> import jax.numpy as jnp
       >>> from wormjax.dst import Seen, criteria
-      >>> criteria.snip()(Seen(jnp.ones(2), jnp.ones(2, bool)))
-      Traceback (most recent call last):
-      ...
-      ValueError: 'snip' needs the gradient, and there is none. Pass the gradients: it reads them, and \
-tx.update passes those that it is given.
+      >>> weight = jnp.array([0.5, -0.5])
+      >>> print(criteria.snip()(Seen(weight, weight != 0, gradient=jnp.array([0.0, 2.0]))))
+      [0. 1.]
 
     References:
       Lee et al., `SNIP: Single-shot Network Pruning based on Connection Sensitivity

@@ -28,7 +28,7 @@ def share_out(
     Example:
       >>> import jax.numpy as jnp
       >>> print(share_out(jnp.array([3.0, 1.0]), jnp.int32(8), jnp.array([4, 9])))
-      [4 4]
+      [3 5]
     """
     values = jnp.where(jnp.isfinite(values), values, jnp.float32(0))
     # nearly all of the room is used first, so that no leaf becomes dense while another has places
