@@ -18,7 +18,7 @@ def blocks(language):
 
 
 def test_the_example_draws_a_ticket_as_written():
-    example, _ = blocks("python")
+    example, _, _ = blocks("python")
     params = {
         "bn": {"scale": jnp.linspace(0.1, 1.0, 10), "bias": jnp.zeros(10)},
         "conv": {"kernel": jnp.ones((3, 10))},
@@ -45,8 +45,18 @@ def test_the_example_draws_a_ticket_as_written():
     assert bool((ticket["conv"]["kernel"] == names["params"]["conv"]["kernel"]).all())
 
 
-def test_the_second_example_shrinks_saves_and_loads_as_written(tmp_path, monkeypatch, capsys):
-    _, example = blocks("python")
+def test_the_example_trains_a_sparse_network_as_written():
+    _, example, _ = blocks("python")
+    params = {"dense": {"kernel": jnp.ones((20, 10)), "bias": jnp.zeros(10)}}
+    grads = jax.tree.map(jnp.ones_like, params)
+    names = {"jax": jax, "optax": optax, "wj": wj, "params": params, "grads": grads}
+    exec(compile(example, "README.md", "exec"), names)
+    assert int((names["params"]["dense"]["kernel"] != 0).sum()) == 20
+    assert bool((names["params"]["dense"]["bias"] != 0).all())
+
+
+def test_the_example_shrinks_saves_and_loads_as_written(tmp_path, monkeypatch, capsys):
+    _, _, example = blocks("python")
     params = {
         "conv": {"kernel": jnp.ones((3, 10)) * jnp.arange(1.0, 11)[None]},
         "bn": {"scale": jnp.linspace(0.1, 1.0, 10), "bias": jnp.zeros(10)},
