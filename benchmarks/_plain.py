@@ -57,13 +57,14 @@ def forward(
     x, layers = jax.nn.relu(x), {0: new}
     for i in range(1, len(params["layers"])):
         p, s = params["layers"][i], stats["layers"][i]
-        inputs, outputs = p["first"]["conv"]["kernel"].shape[2:]
+        first, last = p["convs"][0], p["convs"][1]
+        inputs, outputs = first["conv"]["kernel"].shape[2:]
         stride = 1 if inputs == outputs else 2
-        y, first = layer(x, p["first"], s["first"], stride)
-        y, second = layer(jax.nn.relu(y), p["second"], s["second"])
+        y, new_first = layer(x, first, s["convs"][0], stride)
+        y, new_last = layer(jax.nn.relu(y), last, s["convs"][1])
         x = x[:, ::stride, ::stride]
         x = jax.nn.relu(y + jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, outputs - inputs))))
-        layers[i] = {"first": first, "second": second}
+        layers[i] = {"convs": {0: new_first, 1: new_last}}
     logits = jnp.mean(x, axis=(1, 2)) @ params["head"]["kernel"] + params["head"]["bias"][None]
     return logits, {"layers": layers}
 

@@ -61,10 +61,10 @@ class TorchStep:
         x = f.relu(self._layer(self._images, params[0], stats[0]))
         for i in range(1, len(params)):
             p, s = params[i], stats[i]
-            outputs, inputs = p["first"]["conv"]["kernel"].shape[:2]
+            outputs, inputs = p["convs"][0]["conv"]["kernel"].shape[:2]
             stride = 1 if inputs == outputs else 2
-            y = f.relu(self._layer(x, p["first"], s["first"], stride))
-            y = self._layer(y, p["second"], s["second"])
+            y = f.relu(self._layer(x, p["convs"][0], s["convs"][0], stride))
+            y = self._layer(y, p["convs"][1], s["convs"][1])
             if stride > 1:
                 x = f.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, 0, outputs - inputs))
             x = f.relu(y + x)

@@ -169,7 +169,8 @@ class Bench(Generic[C]):
 
 
 def _input_size(name: str, image_shape: tuple[int, ...]) -> dict[str, int]:
-    """The model's field for the size of its input: channels, or pixels of a flat one."""
+    """The model's fields for the size of its input: channels and perhaps a side, or pixels of a flat one."""
     fields = named(name).__dataclass_fields__
     height, width, channels = image_shape
-    return {"channels": channels} if "channels" in fields else {"inputs": height * width * channels}
+    sizes = {"channels": channels, "side": height, "inputs": height * width * channels}
+    return {field: size for field, size in sizes.items() if field in fields}

@@ -3,17 +3,38 @@
 import functools
 
 import jax
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Key, PyTree
 
+from experiments.models._convnet import ConvNet, ConvNetConfig
+from experiments.models._lenet import LeNet, LeNetConfig
 from experiments.models._mlp import MLP, MLPConfig
+from experiments.models._mobilenet import MobileNet, MobileNetConfig
+from experiments.models._preresnet import PreResNet, PreResNetConfig
 from experiments.models._resnet import ResNet, ResNetConfig
 from experiments.models._vgg import VGG, VGGConfig
 from wormjax.adapters import View, from_nnx
 
-ModelConfig = VGGConfig | ResNetConfig | MLPConfig
+ModelConfig = (
+    VGGConfig
+    | ResNetConfig
+    | PreResNetConfig
+    | MobileNetConfig
+    | LeNetConfig
+    | ConvNetConfig
+    | MLPConfig
+)
 
-_CLASSES = {VGGConfig: VGG, ResNetConfig: ResNet, MLPConfig: MLP}
+_CLASSES: dict[type, type] = {
+    VGGConfig: VGG,
+    ResNetConfig: ResNet,
+    PreResNetConfig: PreResNet,
+    MobileNetConfig: MobileNet,
+    LeNetConfig: LeNet,
+    ConvNetConfig: ConvNet,
+    MLPConfig: MLP,
+}
 
 
 def build(config: ModelConfig, key: Key[Array, ""]) -> View:
@@ -75,4 +96,20 @@ def _module(config: ModelConfig, key: Key[Array, ""]) -> nnx.Module:
     if type(config) not in _CLASSES:
         known = ", ".join(kind.__name__ for kind in _CLASSES)
         raise TypeError(f"build got a {type(config).__name__}; it takes one of {known}.")
-    return _CLASSES[type(config)](config, rngs=nnx.Rngs(params=key))
+    return _CLASSES[type(config)](config, rngs=_Keys(key))
+
+
+class _Keys:
+    """The keys of ``nnx.Rngs(params=key)``, in time linear in the number of layers.
+
+    A stream of Flax holds its counter in an array: while tracing, every key asks where that array
+    comes from, and the longer the program, the longer that takes: most of the time of a PreResNet-101.
+    """
+
+    def __init__(self, key: Key[Array, ""]):
+        self._key, self._count = key, 0
+
+    def params(self) -> Key[Array, ""]:
+        """Return the next key."""
+        self._count += 1
+        return jax.random.fold_in(self._key, np.uint32(self._count - 1))

@@ -1,9 +1,18 @@
 """Checks that the configurations of all models share."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 DTYPES = ("float32", "bfloat16")
+
+
+def freeze_lists(config: Any) -> None:
+    """Make tuples of the lists that JSON gives, in a frozen dataclass that is being made."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, list):
+            object.__setattr__(config, field.name, tuple(value))
 
 
 def check_settings(config: Any) -> None:

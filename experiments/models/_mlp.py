@@ -2,14 +2,14 @@
 
 import dataclasses
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, Self
 
 import jax
 from flax import nnx
 
-from experiments.models._checks import check_settings, check_widths
-from experiments.models._initial import he_normal
-from experiments.models._layers import batch_norm, head
+from experiments.models._checks import check_settings, check_widths, freeze_lists
+from experiments.models._layers import Hidden, head
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class MLPConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self):
-        object.__setattr__(self, "widths", tuple(self.widths))  # JSON gives a list
+        freeze_lists(self)
         check_settings(self)
         check_widths("widths", self.widths)
         if self.inputs < 1:
@@ -46,6 +46,11 @@ class MLPConfig:
     def norm_channels(self) -> int:
         """Number of BatchNorm scales, the N of a channel ticket."""
         return sum(self.widths) if self.batch_norm else 0
+
+    def at_widths(self, outputs: Callable[[str], int]) -> Self:
+        """Return this network as wide as its kernels are, see :func:`narrowed`."""
+        names = [f"layers/{i}/dense/kernel" for i in range(len(self.widths))]
+        return dataclasses.replace(self, widths=tuple(map(outputs, names)))
 
 
 class MLP(nnx.Module):
@@ -60,7 +65,14 @@ class MLP(nnx.Module):
     def __init__(self, config: MLPConfig, *, rngs: nnx.Rngs):
         self.layers = nnx.List(
             [
-                _Hidden(i, o, config, rngs=rngs)
+                Hidden(
+                    i,
+                    o,
+                    norm=config.batch_norm,
+                    scale_init=config.scale_init,
+                    dtype=config.dtype,
+                    rngs=rngs,
+                )
                 for i, o in zip((config.inputs, *config.widths[:-1]), config.widths, strict=True)
             ]
         )
@@ -82,23 +94,3 @@ class MLP(nnx.Module):
         for layer in self.layers:
             x = layer(x)
         return self.head(x)
-
-
-class _Hidden(nnx.Module):
-    def __init__(self, inputs: int, outputs: int, config: MLPConfig, *, rngs: nnx.Rngs):
-        self.dense = nnx.Linear(
-            inputs,
-            outputs,
-            use_bias=not config.batch_norm,
-            dtype=config.dtype,
-            kernel_init=he_normal("in"),
-            rngs=rngs,
-        )
-        self.norm = batch_norm(outputs, config.scale_init, rngs) if config.batch_norm else None
-        self.dtype = config.dtype
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        x = self.dense(x)
-        if self.norm is not None:
-            x = self.norm(x).astype(self.dtype)
-        return nnx.relu(x)

@@ -1,14 +1,16 @@
 """VGG with BatchNorm, as the pruning papers use it on CIFAR."""
 
 import dataclasses
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, Self
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from experiments.models._checks import check_settings, check_widths
-from experiments.models._layers import ConvNorm, head
+from experiments.models._checks import check_settings, check_widths, freeze_lists
+from experiments.models._layers import ConvNorm, halve, head
+from experiments.models._stack import channels_of, with_channels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,14 +39,18 @@ class VGGConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self):
-        object.__setattr__(self, "widths", tuple(self.widths))  # JSON gives a list
+        freeze_lists(self)
         check_settings(self)
-        check_widths("widths", [width for width in self.widths if width != "M"])
+        check_widths("widths", channels_of(self.widths))
 
     @property
     def norm_channels(self) -> int:
         """Number of BatchNorm scales, the N of a channel ticket."""
-        return sum(width for width in self.widths if width != "M")
+        return sum(channels_of(self.widths))
+
+    def at_widths(self, outputs: Callable[[str], int]) -> Self:
+        """Return this network as wide as its kernels are, see :func:`narrowed`."""
+        return dataclasses.replace(self, widths=with_channels(self.widths, outputs))
 
 
 class VGG(nnx.Module):
@@ -60,7 +66,7 @@ class VGG(nnx.Module):
     """
 
     def __init__(self, config: VGGConfig, *, rngs: nnx.Rngs):
-        outputs = [width for width in config.widths if width != "M"]
+        outputs = channels_of(config.widths)
         inputs = [config.channels, *outputs[:-1]]
         self.layers = nnx.List(
             [
@@ -79,13 +85,5 @@ class VGG(nnx.Module):
         """
         layers = iter(self.layers)
         for width in self.widths:
-            if width != "M":
-                x = nnx.relu(next(layers)(x))
-                continue
-            if min(x.shape[1:3]) < 2:
-                raise ValueError(
-                    f"a map of {x.shape[1]}x{x.shape[2]} is too small for a 2x2 pooling: use larger "
-                    f"images or fewer 'M' in widths={self.widths}."
-                )
-            x = nnx.max_pool(x, (2, 2), strides=(2, 2))
+            x = halve(x) if width == "M" else nnx.relu(next(layers)(x))
         return self.head(jnp.mean(x, axis=(1, 2)))

@@ -93,7 +93,7 @@ class SpeedTest:
     def _native(self, small: Shrunk) -> tuple["_Timed | None", str]:
         """Return the same narrow network from scratch, or why there is none."""
         try:
-            config = narrowed(self._setup.model, small.ticket.widths)  # type: ignore[type-var]
+            config = narrowed(self._setup.model, small.ticket.widths)
         except (TypeError, ValueError) as error:
             return None, str(error)
         if config not in self._narrow:  # tickets of the same widths share it

@@ -92,7 +92,7 @@ def test_a_shortcut_of_a_cifar_resnet_is_exact():
     groups = find_groups(apply, view.params, jnp.ones((2, 8, 8, 1)), state=view.state)
     masks = jax.tree.map(lambda score: score * 0 == 0, wj.scores.norm_scale(view.params))
     for layer in masks["layers"].values():
-        for part in (layer, layer.get("first", {}), layer.get("second", {})):
+        for part in (layer, *layer.get("convs", {}).values()):
             if "norm" in part:
                 width = part["norm"]["scale"].size
                 part["norm"]["scale"] = jnp.arange(width) % 3 > 0
