@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from experiments._folder import RunFolder
 from experiments._progress import Progress
-from experiments.training import MetricsLog
+from experiments.training import CheckpointError, MetricsLog
 
 Begun = tuple[int | None, Callable[[MetricsLog], None]]
 
@@ -51,6 +51,8 @@ def run_units(
                 log = MetricsLog(folder.metrics, kept if position is None else position)
             try:
                 run(log)
+            except CheckpointError:  # not the arm's fault, and it may be repaired
+                raise
             except (ValueError, FloatingPointError) as error:
                 failures[arm] = str(error)
                 for seed in seeds:

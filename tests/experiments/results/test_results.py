@@ -9,11 +9,15 @@ import pytest
 
 from experiments._cli import parse
 from experiments._records import canonical
+from experiments.dst_criteria import _config as dst_criteria
+from experiments.dst_criteria._config import DstConfig
+from experiments.early_bird import _config as early_bird
+from experiments.early_bird._config import EarlyBirdConfig
 from experiments.report import Censored, Metric, comparison, comparison_record
 from experiments.results import ResultError, add, page, read
 from experiments.results.__main__ import main
+from experiments.worm import _presets as worm
 from experiments.worm._config import WormConfig
-from experiments.worm._presets import PRESETS
 
 ARMS = {
     "standard": {"epochs": [4.0, 6.0, 5.0], "accuracy": [0.5, 0.25, 0.75]},
@@ -115,10 +119,16 @@ def test_every_committed_table_is_made_from_its_json():
     assert len(found) == len(list((ROOT / "results").glob("*.md"))) - 1  # README.md
 
 
-def test_every_worm_command_that_waits_can_be_typed():
+def test_every_command_that_waits_can_be_typed():
     text = (ROOT / "results" / "README.md").read_text()
-    commands = re.findall(r"`(python -m experiments\.worm[^`]*)`", text)
-    assert commands
-    for command in commands:
-        argv = shlex.split(command)[3:]
-        assert parse(WormConfig, PRESETS, argv, prog="worm", description="").preset in PRESETS
+    commands = re.findall(r"`python -m experiments\.(\w+)( [^`]*)`", text)
+    kinds = {
+        "worm": (WormConfig, worm.PRESETS),
+        "early_bird": (EarlyBirdConfig, early_bird.PRESETS),
+        "dst_criteria": (DstConfig, dst_criteria.PRESETS),
+    }
+    assert kinds.keys() <= {name for name, _ in commands}
+    for name, flags in commands:
+        if name in kinds:
+            config, presets = kinds[name]
+            parse(config, presets, shlex.split(flags), prog=name, description="")
