@@ -11,7 +11,7 @@ from jaxtyping import Array, PyTree
 
 import wormjax as wj
 from experiments.channels._config import ChannelConfig
-from experiments.data import check_disjoint, load, normalise, pad_crop_flip
+from experiments.data import pad_crop_flip, place
 from experiments.models import abstract, build, sized
 from experiments.training import Network, TrainState, pick_mode, start_at
 from wormjax._selection import ranked, ranked_names
@@ -48,21 +48,10 @@ class Bench(Generic[C]):
         self.config = config
         self._networks: list[Network] = []
         self.clock = PhaseClock(lambda: self.compile_seconds)
-        data = load(config.data, split_seed=config.split_seed, limit=config.limit)
-        check_disjoint(data)
-        self.splits = {name: split.size for name, split in data.splits.items()}
-        self.origin = data.origin
-        self.train: tuple[Array, Array] = jax.device_put((data.train.images, data.train.labels))
-        self._held_out = {
-            "validation": jax.device_put((data.validation.images, data.validation.labels)),
-            "test": jax.device_put((data.test.images, data.test.labels)),
-        }
-        self.steps = data.train.size // config.batch_size
-        if self.steps < 1:
-            raise ValueError(
-                f"batch_size {config.batch_size} is larger than the training split of "
-                f"{data.train.size} images. Lower it, or raise limit."
-            )
+        data = place(config.data, split_seed=config.split_seed, limit=config.limit)
+        self.splits, self.origin, self.train = data.sizes, data.origin, data.train
+        self._held_out = data.held_out
+        self.steps = data.steps(config.batch_size)
         if max(config.epochs, *config.milestones, 0) * self.steps >= 2**31:
             raise ValueError(
                 f"epochs {config.epochs} of {self.steps} steps (milestones {config.milestones}) are more "
@@ -79,9 +68,7 @@ class Bench(Generic[C]):
             scale_init=config.scale_init,
             dtype=config.compute,
         )
-        self.prepare = functools.partial(
-            normalise, mean=data.mean, std=data.std, dtype=jnp.dtype(config.compute)
-        )
+        self.prepare = data.normalised(config.compute)
         view = self.weights(jax.random.key(config.first_seed))
         self.full = self.network(view.apply)
         try:

@@ -19,6 +19,8 @@ from experiments.data._load_streamed import STREAMED as STREAMED
 from experiments.data._load_streamed import load_streamed as load_streamed
 from experiments.data._normalise import channel_moments as channel_moments
 from experiments.data._normalise import normalise as normalise
+from experiments.data._placed import Placed as Placed
+from experiments.data._placed import place as place
 from experiments.data._prefetch import prefetch as prefetch
 from experiments.data._records import ArrayRecords as ArrayRecords
 from experiments.data._records import PreparedRecords as PreparedRecords
@@ -52,6 +54,7 @@ __all__ = [
     "EvaluationBatches",
     "Overlap",
     "PaddedBatch",
+    "Placed",
     "Position",
     "PreparedRecords",
     "RandomResizedCrop",
@@ -75,6 +78,7 @@ __all__ = [
     "normalise",
     "pad_crop_flip",
     "partition",
+    "place",
     "prefetch",
     "stratified_order",
     "tfds_images",

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal, NamedTuple
 
-from experiments._cli import RunConfig
+from experiments._training_config import TrainingConfig
 from experiments.training import Recipe
 
 Criterion = Literal[
@@ -43,7 +43,7 @@ class Arm(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DstConfig(RunConfig):
+class DstConfig(TrainingConfig):
     """Criteria x growth x densities against static sparse and dense training."""
 
     criteria: tuple[Criterion, ...] = (
@@ -64,21 +64,6 @@ class DstConfig(RunConfig):
 
     controls: tuple[Control, ...] = ("dense", "static")
     """dense: no pruning. static: sparse, and the connections never move."""
-
-    first_seed: int = 0
-    """The seeds are first_seed, first_seed + 1, ...; arms share seeds, so that they are paired."""
-
-    data: str = "digits"
-    """Data set: digits (embedded), fashion_mnist, cifar10, cifar100 (from TFDS_DATA_DIR)."""
-
-    split_seed: int = 0
-    """Names the split into train, validation and test, the same for all seeds."""
-
-    limit: int | None = None
-    """At most this many images in each split, for quick looks."""
-
-    augment: bool = False
-    """Pad by 4, crop at random, flip at random: training images only."""
 
     model: str = "lenet300"
     """Name of a model in experiments.models."""
@@ -159,23 +144,8 @@ class DstConfig(RunConfig):
             )
         if not 0 < self.stop <= 1:
             raise ValueError(f"stop is {self.stop}. Give a part of the training in (0, 1].")
-        if self.batch_size < 1 or self.every < 1:
-            raise ValueError(
-                f"batch_size is {self.batch_size} and every {self.every}. Both must be at least 1."
-            )
-        if not self.checkpoint_seconds >= 0:
-            raise ValueError(
-                f"checkpoint_seconds is {self.checkpoint_seconds}. Give a time in seconds, 0 for every epoch."
-            )
-        if not 0 <= self.first_seed <= 2**32 - self.seeds:
-            raise ValueError(
-                f"first_seed is {self.first_seed} and seeds {self.seeds}. Seeds are integers from 0 to 2**32 - 1."
-            )
-
-    @property
-    def seed_numbers(self) -> list[int]:
-        """The seeds of every arm."""
-        return [self.first_seed + i for i in range(self.seeds)]
+        if self.every < 1:
+            raise ValueError(f"every is {self.every}. Give at least one step between updates.")
 
     @property
     def arms(self) -> list[Arm]:

@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array, PyTree
 
 import wormjax as wj
-from experiments.data import check_disjoint, load, normalise, pad_crop_flip
+from experiments.data import pad_crop_flip, place
 from experiments.dst_criteria._config import Arm, DstConfig
 from experiments.models import abstract, build, sized
 from experiments.training import (
@@ -36,25 +36,12 @@ class Setup:
 
     def __init__(self, config: DstConfig):
         self.config = config
-        data = load(config.data, split_seed=config.split_seed, limit=config.limit)
-        check_disjoint(data)
-        self.splits = {name: split.size for name, split in data.splits.items()}
-        self.origin = data.origin
-        self.train: tuple[Array, Array] = jax.device_put((data.train.images, data.train.labels))
-        self._held_out = {
-            "validation": jax.device_put((data.validation.images, data.validation.labels)),
-            "test": jax.device_put((data.test.images, data.test.labels)),
-        }
-        self.steps = data.train.size // config.batch_size
-        if self.steps < 1:
-            raise ValueError(
-                f"batch_size {config.batch_size} is larger than the training split of {data.train.size} images. Lower "
-                "it, or raise limit."
-            )
+        data = place(config.data, split_seed=config.split_seed, limit=config.limit)
+        self.splits, self.origin, self.train = data.sizes, data.origin, data.train
+        self._held_out = data.held_out
+        self.steps = data.steps(config.batch_size)
         self.model = sized(config.model, data.image_shape, classes=data.classes)
-        self.prepare = functools.partial(
-            normalise, mean=data.mean, std=data.std, dtype=jnp.dtype("float32")
-        )
+        self.prepare = data.normalised("float32")
         self.criteria: dict[str, wj.dst.criteria.Criterion] = {
             name: wj.dst.criteria.mest(config.mest_gamma)
             if name == "mest"

@@ -12,7 +12,7 @@ def test_no_ticket_is_reported_and_the_rest_goes_on(early_bird, tmp_path):
     assert run.result("dense", 0)["emerged_at"] == [None]
     assert run.result("inherit-0.3", 0)["outcome"] == "no_ticket"
     assert run.epochs("inherit-0.3", 0) == []
-    assert run.measured("inherit-0.3", "accuracy_final") == [None]
+    assert run.measured("inherit-0.3", "accuracy_final")["seeds"] == [None]
     assert [r["epoch"] for r in run.epochs("draw1-0.3", 0)] == [1, 2]
     sentence = "No ticket within 2 epochs at p = 30%, so that nothing was drawn there: seed 0."
     assert sentence in " ".join(run.out.split())

@@ -91,22 +91,22 @@ def test_eb_d8_layers_and_size_are_both_on_record(tiny, arm):
         assert result["parameters"] == 66 * first + first * second + 12 * second + 10
         assert result["macs"] == 64 * first + first * second + 10 * second
         assert result["share"] == result["macs"] / (64 * 64 + 64 * 64 + 640)
-        assert tiny.measured(arm, "parameters")[seed] == result["parameters"]
+        assert tiny.measured(arm, "parameters")["seeds"][seed] == result["parameters"]
 
 
 @EVERY
 def test_measurements_are_those_of_the_records(tiny, arm):
     for seed in SEEDS:
         result, records = tiny.result(arm, seed), tiny.epochs(arm, seed)
-        assert tiny.measured(arm, "accuracy_final")[seed] == records[-1]["test_accuracy"]
+        assert tiny.measured(arm, "accuracy_final")["seeds"][seed] == records[-1]["test_accuracy"]
         share = result["share"] * (EPOCHS - result["start"]) / EPOCHS + result["drawn_at"] / EPOCHS
-        assert tiny.measured(arm, "training_share")[seed] == pytest.approx(share)
+        assert tiny.measured(arm, "training_share")["seeds"][seed] == pytest.approx(share)
         flops = 2 * 3 * (64 * 64 + 64 * 64 + 640) * 640 * EPOCHS
-        assert tiny.measured(arm, "training_flops")[seed] == pytest.approx(share * flops)
+        assert tiny.measured(arm, "training_flops")["seeds"][seed] == pytest.approx(share * flops)
         ticket = set(np.flatnonzero(bits(result["mask"])))
         final = set(np.flatnonzero(bits(tiny.epochs("dense", seed)[-1]["mask"][0])))
         want = len(ticket & final) / len(ticket | final)
-        assert tiny.measured(arm, "jaccard")[seed] == pytest.approx(want)
+        assert tiny.measured(arm, "jaccard")["seeds"][seed] == pytest.approx(want)
 
 
 def test_eb_d1_o_p2_inherited_weights_go_on_where_they_were_and_others_do_not(tiny):
@@ -131,5 +131,7 @@ def test_the_curve_is_in_the_summary(tiny):
     [curve] = tiny.summary["curves"]
     assert (curve["prune_ratio"], curve["draw_epochs"]) == (0.3, [1, 2])
     assert curve["emerged_at"] == [tiny.result("dense", s)["emerged_at"][0] for s in SEEDS]
-    want = [[tiny.measured(f"draw{e}-0.3", "accuracy_final")[s] for e in (1, 2)] for s in SEEDS]
+    want = [
+        [tiny.measured(f"draw{e}-0.3", "accuracy_final")["seeds"][s] for e in (1, 2)] for s in SEEDS
+    ]
     assert curve["test_accuracy"] == want

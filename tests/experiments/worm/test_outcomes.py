@@ -5,7 +5,7 @@ import json
 import pytest
 
 from experiments.training import MetricsLog
-from experiments.worm import __main__ as job
+from experiments.worm import _job as job
 
 
 def test_wd8_no_ticket_at_the_cap_is_reported_and_nothing_is_pruned(without_ticket):
@@ -74,7 +74,7 @@ def stubbed(monkeypatch):
     """The job with stubs for its units, and without its report."""
     monkeypatch.setattr(job, "Unit", Stub)
     monkeypatch.setattr(Stub, "ran", ())
-    monkeypatch.setattr(job, "_report", lambda setup, folder, failures, *_: failures)
+    monkeypatch.setattr(job.Job, "report", lambda self, folder, failures, *_: failures)
     arms = ("--arms", "standard", "gradclip", "worm", "--seeds", "2")
 
     def start(worm, path, *more):

@@ -7,7 +7,7 @@ import statistics
 import numpy as np
 import pytest
 
-from experiments.worm import __main__ as job
+from experiments.worm import _job as job
 from experiments.worm import _shrunk
 from experiments.worm._config import ARMS
 from wormjax.structure._replay import ReplayError
