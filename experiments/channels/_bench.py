@@ -47,7 +47,6 @@ class Bench(Generic[C]):
     def __init__(self, config: C):
         self.config = config
         self._networks: list[Network] = []
-        self.clock = PhaseClock(lambda: self.compile_seconds)
         data = place(config.data, split_seed=config.split_seed, limit=config.limit)
         self.splits, self.origin, self.train = data.sizes, data.origin, data.train
         self._held_out = data.held_out
@@ -60,6 +59,7 @@ class Bench(Generic[C]):
         self.tx = config.optimizer(self.steps)
         self._init = jax.jit(jax.vmap(self.tx.init))  # one program for every call
         self.check()
+        self.clock = PhaseClock(lambda: self.compile_seconds)
         self.mode = pick_mode(config.driver)
         self.model = sized(
             config.model,
