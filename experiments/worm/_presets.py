@@ -26,11 +26,12 @@ _PAPER = WormConfig(
 _REDUCED = dataclasses.replace(
     _PAPER,
     data="fashion_mnist",
-    limit=2000,
+    arms=("dense", "standard", "gradclip", "worm", "worm_random"),
+    limit=1000,
     seeds=3,
-    epochs=16,
-    search_cap=12,
-    target=0.8,
+    epochs=12,
+    search_cap=10,
+    target=0.7,
     speed_rounds=0,
 )
 
@@ -67,7 +68,7 @@ PRESETS: dict[str, WormConfig] = {
 ABOUT = {
     "digits": "scikit-learn's 8x8 digits, a four-layer VGG; about two minutes on two cores (the default)",
     "fashion_mnist": "28x28 grey images, a five-layer VGG; needs TFDS_DATA_DIR",
-    "fashion_mnist_worm_vgg": "the paper's protocol reduced: 2,000 images, a four-layer VGG; needs TFDS_DATA_DIR",
+    "fashion_mnist_worm_vgg": "the paper's protocol reduced: 1,000 images, a four-layer VGG; needs TFDS_DATA_DIR",
     "fashion_mnist_worm_resnet": "the same with a residual network of depth 10",
     "cifar10": "ResNet-20 by the Early-Bird recipe, 160 epochs; needs TFDS_DATA_DIR and an accelerator",
     "cifar10_worm_resnet18": "the WORM paper's Tables 2 and 3, ResNet-18, 7 seeds; needs the same",
