@@ -30,7 +30,7 @@ import optax
 from jaxtyping import Array, Bool, Float, PyTree
 
 import wormjax as wj
-from benchmarks._network import RECIPE, STEPS_PER_EPOCH, Problem, Stepper, add_flags, problem
+from benchmarks._network import RECIPE, STEPS_PER_EPOCH, Problem, add_flags, problem
 from benchmarks._report import Report, parser
 from benchmarks._rows import Row
 from benchmarks._timing import interleave
@@ -176,9 +176,7 @@ def _sorting_row(params: PyTree, rounds: int) -> Row:
         "sorted": functools.partial(ranked, masks, params, grads),
     }
     ours = wj.masks_of(contenders["ours"]()[1], params)
-    for a, b in zip(
-        jax.tree.leaves(ours), jax.tree.leaves(contenders["sorted"]()), strict=True
-    ):
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(contenders["sorted"]()), strict=True):
         if not np.array_equal(a, b):
             raise AssertionError("The mask updates disagree: there is nothing to time.")
     times = interleave(contenders, rounds=rounds, warmup=0, clock=_clock())

@@ -169,7 +169,9 @@ def _skipping(
     if not settings.mask_gradients:
         trained = _zeroed(settings, found, trees, new, trained)
     inner_state = _chosen(due, state.inner, trained.inner)
-    leaves = [jnp.where(due, jnp.zeros((), u.dtype), u) for u in trees.treedef.flatten_up_to(changed)]
+    leaves = [
+        jnp.where(due, jnp.zeros((), u.dtype), u) for u in trees.treedef.flatten_up_to(changed)
+    ]
     outs = [
         _emitted(m, w, u if v is None else u + (v - w).astype(u.dtype))
         for m, w, u, v in zip(
