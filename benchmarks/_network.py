@@ -42,6 +42,11 @@ class Stepper:
         """What the compiler counts: floating-point operations, bytes; empty where it does not."""
         return self._step.cost_analysis() or {}
 
+    @property
+    def text(self) -> str:
+        """The compiled program as text; empty where the backend does not say."""
+        return self._step.as_text() or ""
+
     def __call__(self) -> tuple[PyTree, Any]:
         """Take one step; return what it returns."""
         self.state, told = self._step(self.state, *self._batch)

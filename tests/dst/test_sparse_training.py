@@ -1,6 +1,7 @@
 """The transformation: exact zeros, exact counts, the rule of the oracles, whatever wraps it."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -418,7 +419,7 @@ def test_one_compilation_whatever_the_step():
     assert update._cache_size() == 1
 
 
-def test_eight_seeds_by_vmap_keep_one_conditional_and_equal_eight_runs():
+def test_eight_seeds_by_vmap_keep_one_gate_and_equal_eight_runs():
     keys = jax.random.split(KEY, 8)
     params = jax.tree.map(lambda *x: jnp.stack(x), *[start(i) for i in range(8)])
     grads = jax.tree.map(lambda *x: jnp.stack(x, 1), *[gradients(2, i) for i in range(8)])
@@ -432,7 +433,9 @@ def test_eight_seeds_by_vmap_keep_one_conditional_and_equal_eight_runs():
     update = jax.jit(jax.vmap(tx.update, (0, axes, 0), (0, axes)))
     first = jax.tree.map(lambda g: g[0], grads)
     text = update.lower(first, state, params).compile().as_text()
-    assert text.count(" conditional(") == 1
+    # a loop of no or one round, whose flag all seeds share; a batched one would be a select
+    assert len(re.findall(r"= \(pred\[\],.* while\(", text)) == 1
+    assert " conditional(" not in text
     for t in range(2):
         updates, state = update(jax.tree.map(lambda g, t=t: g[t], grads), state, params)
         params = optax.apply_updates(params, updates)

@@ -48,7 +48,7 @@ def refreshed(
     weights: list[Array],
     now: Connections | None = None,
 ) -> Connections:
-    """The mask update itself; runs inside the conditional."""
+    """The mask update itself; runs when it is time only."""
     needs = settings.needs
     at = trees.at
     first = second = None

@@ -186,9 +186,15 @@ def refresh(
         chosen = stay
         counts = keep
     else:
-        # as many as are missing: some criteria of the references do not keep what they are told to
+        # as many as are missing: some criteria of the references do not keep what they are told to;
+        # where it is known it is not counted, because XLA:CPU stores what it counts as int32
         kept = jnp.stack(
-            [keep[i] if layouts[i][0] > 1 else jnp.sum(stay[i], dtype=jnp.int32) for i in leaves]
+            [
+                keep[i]
+                if layouts[i][0] > 1 or pooled[i] is None
+                else jnp.sum(stay[i], dtype=jnp.int32)
+                for i in leaves
+            ]
         )
         missing = targets - kept
         free = [

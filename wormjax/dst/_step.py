@@ -1,7 +1,7 @@
 """One update of sparse training: the gate, the inner optimizer, and zeros that stay zeros."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -149,50 +149,36 @@ def _skipping(
     state: SparseState,
     extra: dict[str, Any],
 ) -> tuple[PyTree, SparseState]:
-    """A mask update takes the place of an optimizer step: one conditional with both in it."""
+    """A mask update takes the place of an optimizer step."""
     weights, grads = trees.ranked(trees.params), trees.ranked(trees.updates)
     found = _found(settings, inner, state.inner, trees)
-    state = remember(settings, trees, old, state)
-
-    def train(state: SparseState) -> tuple[PyTree, SparseState]:
-        state = _zeroed(settings, found, trees, old, state)
-        given = _masked(grads, old) if settings.mask_gradients else grads
-        changed, inner_state = inner.update(
-            trees.tree(trees.updates, given),
-            state.inner,
-            trees.tree(trees.params, _masked(weights, old)),
-            **extra,
+    due = settings.timing.due(state.count)
+    state, values = _gated(settings, patterns, trees, old, state, found, extra, weights)
+    new = _ranked_masks(state)
+    # the optimizer steps at a mask update too, and what it says is not taken: a choice between two
+    # results is fused with what computes them, and a conditional would copy state and updates
+    trained = _zeroed(settings, found, trees, new, state)
+    given = _masked(grads, new) if settings.mask_gradients else grads
+    changed, inner_state = inner.update(
+        trees.tree(trees.updates, given),
+        trained.inner,
+        trees.tree(trees.params, _masked(weights, new)),
+        **extra,
+    )
+    trained = dataclasses.replace(trained, inner=inner_state)
+    if not settings.mask_gradients:
+        trained = _zeroed(settings, found, trees, new, trained)
+    inner_state = _chosen(due, state.inner, trained.inner)
+    leaves = [
+        jnp.where(due, jnp.zeros((), u.dtype), u) for u in trees.treedef.flatten_up_to(changed)
+    ]
+    outs = [
+        _emitted(m, w, u if v is None else u + (v - w).astype(u.dtype))
+        for m, w, u, v in zip(
+            new, weights, trees.ranked(leaves), values or _nothing(new), strict=True
         )
-        moved = trees.ranked(trees.treedef.flatten_up_to(changed))
-        outs = [_emitted(m, w, u) for m, w, u in zip(old, weights, moved, strict=True)]
-        state = dataclasses.replace(
-            state, inner=inner_state, since=optax.safe_increment(state.since)
-        )
-        if not settings.mask_gradients:
-            state = _zeroed(settings, found, trees, old, state)
-        return trees.tree(trees.treedef.flatten_up_to(changed), outs), state
-
-    like = jax.eval_shape(train, state)[0]
-
-    def rewire(state: SparseState) -> tuple[PyTree, SparseState]:
-        now = refreshed(settings, patterns, trees, old, state, found, extra, weights)
-        state = dataclasses.replace(_with(settings, state, now), since=jnp.int32(0))
-        if settings.opt_state == "mean":
-            state = _averaged(found, trees, old, now.masks, state)
-        still = [jnp.zeros(x.shape, x.dtype) for x in jax.tree.leaves(like)]
-        outs = [
-            _emitted(m, w, z if v is None else z + (v - w).astype(z.dtype))
-            for m, w, z, v in zip(
-                now.masks,
-                weights,
-                trees.ranked(still),
-                now.values or _nothing(weights),
-                strict=True,
-            )
-        ]
-        return trees.tree(still, outs), state
-
-    return lax.cond(settings.timing.due(state.count), rewire, train, state)
+    ]
+    return trees.tree(leaves, outs), dataclasses.replace(state, inner=inner_state)
 
 
 def _straight_through(
@@ -218,7 +204,7 @@ def _straight_through(
     def select(now: Connections) -> tuple[Connections]:
         return (select_anew(patterns, goal, now, latent),)
 
-    (now,) = lax.cond(settings.timing.due(state.count), select, _unchanged, now)
+    (now,) = _if(settings.timing.due(state.count), select, now)
     weights = trees.ranked(trees.params)
     outs = [
         _emitted(m, w, (x - w).astype(jnp.promote_types(u.dtype, w.dtype)))
@@ -245,7 +231,6 @@ def _gated(
         now = now._replace(values=_masked(weights, old))
 
     due = settings.timing.due(state.count)
-    # only what changes goes through the conditional: what passes through it is copied at every step
     averages = settings.opt_state == "mean"
 
     def rewire(now: Connections, inner_state: PyTree) -> tuple[Connections, PyTree]:
@@ -255,7 +240,7 @@ def _gated(
             inner_state = _averaged(found, trees, now.masks, after.masks, changed).inner
         return after, inner_state
 
-    now, inner_state = lax.cond(due, rewire, _unchanged, now, state.inner if averages else None)
+    now, inner_state = _if(due, rewire, now, state.inner if averages else None)
     state = _with(settings, state, now)
     if averages:
         state = dataclasses.replace(state, inner=inner_state)
@@ -263,8 +248,27 @@ def _gated(
     return dataclasses.replace(state, since=since), now.values
 
 
+def _if(due: Array, change: Callable[..., Any], *now: Any) -> Any:
+    """Change what is changed, in place, if it is time.
+
+    A conditional copies what passes through it at every step, and what leaves it again; a loop of no or one round
+    carries masks in place. Floats pass through a conditional, which can be differentiated backwards.
+    """
+    if any(jnp.issubdtype(x.dtype, jnp.inexact) for x in jax.tree.leaves(now)):
+        return lax.cond(due, change, _unchanged, *now)
+
+    def once(carry: tuple[Array, Any]) -> tuple[Array, Any]:
+        return jnp.zeros_like(carry[0]), change(*carry[1])
+
+    return lax.while_loop(lambda carry: carry[0], once, (due, now))[1]
+
+
 def _unchanged(*now: Any) -> Any:
     return now
+
+
+def _chosen(due: Array, ours: PyTree, theirs: PyTree) -> PyTree:
+    return jax.tree.map(lambda a, b: jnp.where(due, a, b), ours, theirs)
 
 
 def _found(
@@ -287,7 +291,7 @@ def _zeroed(
 
     It goes before the optimizer's step, where the compiler fuses it with the step. With masked gradients the
     state stays zero there, and otherwise it is zeroed after the step too. Resetting new connections would read the
-    old masks beyond the conditional, which costs a copy of them at every step.
+    old masks beyond the mask update, which costs a copy of them at every step.
     """
     if found is None or settings.opt_state not in ("reset", "mask"):
         return state
