@@ -66,7 +66,7 @@ def test_channels_and_constant_fan_in():
         ({"stop": 5, "start": 9}, "Masks would never be updated"),
         ({"drop": "magnitud"}, "is no criterion"),
         ({"grow": "grad"}, "is no growth rule"),
-        ({"distribution": "er_k"}, "is not known. Known are"),
+        ({"distribution": "er_k"}, "There is no distribution 'er_k'"),
         ({"min_kept": -1}, "min_kept must be"),
         ({"accumulate": 2.0}, "accumulate must be"),
         ({"initial_density": 0.5}, "goes with ramp="),
