@@ -1,5 +1,7 @@
 """Structured masks that really move, the presets, and what is refused."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -90,7 +92,7 @@ def test_settings_are_refused_with_a_sentence(settings, told):
         (patterns.fan_in(), {"scope": "global"}, "compares more than a segment"),
     ],
 )
-def test_patterns_that_do_not_fit(pattern, settings, told):
+def test_jp_17_patterns_that_do_not_fit(pattern, settings, told):
     tx = wj.sparse_training(
         optax.sgd(0.1),
         key=KEY,
@@ -143,7 +145,9 @@ def test_it_1_gn_3_jp_11_gradual_pruning_ends_exactly_at_its_target():
     assert kept[-1] == 10
 
 
-@pytest.mark.parametrize("name", ["static", "set_", "rigl", "snfs", "itop", "mest", "ste"])
+@pytest.mark.parametrize(
+    "name", ["static", "set_", "rigl", "fantastic_weights", "snfs", "itop", "mest", "ste"]
+)
 def test_presets_keep_their_density(name):
     made = getattr(presets, name)
     options = {"distribution": "uniform"}
@@ -181,3 +185,56 @@ def test_schedules_of_the_drop_fraction_reach_the_update():
     state = tx.init(params)
     _, after = tx.update(params, state, params)
     np.testing.assert_array_equal(state.masks["kernel"], after.masks["kernel"])
+
+
+def test_the_study_of_criteria_updates_at_the_last_step_and_mixes_orders():
+    preset = functools.partial(presets.fantastic_weights, optax.sgd(0.1), KEY, 0.5)
+    for drop, order in (("magnitude", "before"), ("set_", "before"), ("random", "before")):
+        assert orders(preset, drop) == order
+    for drop in ("snip", "mest", "reciprocal_sensitivity", "running_snip"):
+        assert orders(preset, drop) == "after"
+    tx = preset(total_steps=4, every=2, distribution="uniform")
+    params = {"kernel": jnp.arange(1.0, 101.0).reshape(10, 10)}
+    state, update, moved = tx.init(params), jax.jit(tx.update), []
+    for _ in range(4):
+        old = state.masks["kernel"]
+        _, state = update(params, state, params)
+        moved.append(bool(jnp.any(old != state.masks["kernel"])))
+    assert moved[:3] == [False, True, False]
+    assert moved[3]
+
+
+def orders(preset, drop):
+    """With which order a step agrees that moves masks with a learning rate; the others give other weights."""
+    random = np.random.default_rng(0)
+    params = {"kernel": jnp.asarray(random.normal(size=(6, 8)), jnp.float32)}
+    g = {"kernel": jnp.asarray(3 * random.normal(size=(6, 8)), jnp.float32)}
+    options = {
+        "total_steps": 4,
+        "every": 1,
+        "distribution": "uniform",
+        "drop": drop,
+        "grow": "gradient",
+    }
+    made = {}
+    for order in ("fw_mixed", "after", "before"):
+        tx = preset(order=order, **options)
+        updates, _ = tx.update(g, tx.init(params), params)
+        made[order] = np.asarray(updates["kernel"])
+    (found,) = [o for o in ("after", "before") if np.array_equal(made[o], made["fw_mixed"])]
+    return found
+
+
+def test_gn_2_unknown_options_are_refused():
+    with pytest.raises(TypeError, match="death_rate"):
+        presets.granet(optax.sgd(0.1), KEY, 0.1, total_steps=5000, death_rate=0.5)
+    with pytest.raises(ValueError, match="draws entry by entry, and the pattern"):
+        tx = wj.sparse_training(
+            optax.sgd(0.1),
+            key=KEY,
+            density=0.5,
+            stop=1000,
+            pattern=patterns.n_of_m(2, 4),
+            initial="bernoulli",
+        )
+        tx.init({"kernel": jnp.zeros((8, 8))})

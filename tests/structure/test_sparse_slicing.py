@@ -168,7 +168,9 @@ def test_unstructured_masks_are_counted_again_and_others_must_fit():
 
     pattern = {"a": patterns.unstructured(), "b": patterns.n_of_m(2, 4)}
     tx = training(pattern=lambda name, leaf: pattern[name])
-    with pytest.raises(ValueError, match=r"SparseState cannot be cut .*'b', of shape \(3, 6\).*fits"):
+    with pytest.raises(
+        ValueError, match=r"SparseState cannot be cut .*'b', of shape \(3, 6\).*fits"
+    ):
         cut(tx, [0, 3, 4])
     assert cut(tx, [0, 1, 2, 3]).opt_state.counts.tolist()[1] == 2
     with pytest.raises(ValueError, match="grow into padding. Shrink without pad_to="):

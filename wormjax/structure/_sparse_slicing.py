@@ -108,9 +108,7 @@ def _placed(masks: PyTree, small: list[Array]) -> PyTree:
     """The mask tree with the small masks in place of the ranked ones, packed where those are."""
     leaves, treedef = jax.tree.flatten(masks, is_leaf=_is_packed)
     rest = iter(small)
-    placed = [
-        pack(next(rest)) if _is_packed(m) else next(rest) if m.ndim else m for m in leaves
-    ]
+    placed = [pack(next(rest)) if _is_packed(m) else next(rest) if m.ndim else m for m in leaves]
     return jax.tree.unflatten(treedef, placed)
 
 
