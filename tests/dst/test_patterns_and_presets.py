@@ -43,12 +43,16 @@ def test_jp_9_blocks_lie_in_input_and_output_of_a_convolution():
     assert (old != new).any()
 
 
-def test_channels_and_constant_fan_in():
+def test_channels():
     old, new = moved(patterns.channel(), (3, 5, 8))
     for mask in (old, new):
         assert np.isin(mask.sum((0, 1)), (0, 15)).all()
         assert mask[0, 0].sum() == 4
     assert (old != new).any()
+
+
+@pytest.mark.slow
+def test_constant_fan_in_by_selection_in_every_output():
     old, new = moved(patterns.fan_in(), (40, 3))
     assert (old.sum(0) == 20).all()
     assert (new.sum(0) == 20).all()
@@ -134,19 +138,31 @@ def densities(tx, steps):
     return np.asarray(kept).tolist(), state
 
 
-def test_it_1_gn_3_jp_11_gradual_pruning_ends_exactly_at_its_target():
+def test_it_1_jp_11_gradual_pruning_ends_exactly_at_its_target():
     options = {"density": 0.1, "distribution": "uniform", "total_steps": 12, "every": 3}
     kept, _ = densities(presets.gmp(optax.sgd(0.1), KEY, stop=10, **options), 12)
     assert kept[-1] == 10
     assert kept[8] > 10  # 3 does not divide 10: the last update is at the stop
     assert sorted(kept, reverse=True) == kept
+
+
+@pytest.mark.slow
+def test_gn_3_global_gradual_pruning_ends_exactly_at_its_target():
+    options = {"density": 0.1, "distribution": "uniform", "total_steps": 12, "every": 3}
     kept, _ = densities(presets.granet(optax.sgd(0.1, momentum=0.9), KEY, stop=10, **options), 12)
     assert kept[0] == 50
     assert kept[-1] == 10
 
 
 @pytest.mark.parametrize(
-    "name", ["static", "set_", "rigl", "fantastic_weights", "snfs", "itop", "mest", "ste"]
+    "name",
+    [
+        *("rigl", "ste"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("static", "set_", "itop", "fantastic_weights", "snfs", "mest")
+        ),
+    ],
 )
 def test_presets_keep_their_density(name):
     made = getattr(presets, name)
@@ -160,10 +176,15 @@ def test_presets_keep_their_density(name):
         assert float(state.rate_explored) > 0.2
 
 
-def test_acdc_alternates_and_the_soft_bound_comes_down():
+def test_acdc_alternates():
     options = {"distribution": "uniform", "total_steps": 11}
     kept, _ = densities(presets.acdc(optax.sgd(0.1), KEY, 0.2, phase=2, stop=10, **options), 11)
     assert kept == [100, 20, 20, 100, 100, 20, 20, 100, 100, 20, 20]
+
+
+@pytest.mark.slow
+def test_the_soft_bound_of_mest_comes_down():
+    options = {"distribution": "uniform", "total_steps": 11}
     kept, _ = densities(
         presets.mest(optax.sgd(0.1), KEY, 0.2, soft=True, every=2, stop=8, **options), 11
     )
@@ -187,12 +208,8 @@ def test_schedules_of_the_drop_fraction_reach_the_update():
     np.testing.assert_array_equal(state.masks["kernel"], after.masks["kernel"])
 
 
-def test_the_study_of_criteria_updates_at_the_last_step_and_mixes_orders():
+def test_fw_3_the_study_of_criteria_updates_at_the_last_step():
     preset = functools.partial(presets.fantastic_weights, optax.sgd(0.1), KEY, 0.5)
-    for drop, order in (("magnitude", "before"), ("set_", "before"), ("random", "before")):
-        assert orders(preset, drop) == order
-    for drop in ("snip", "mest", "reciprocal_sensitivity", "running_snip"):
-        assert orders(preset, drop) == "after"
     tx = preset(total_steps=4, every=2, distribution="uniform")
     params = {"kernel": jnp.arange(1.0, 101.0).reshape(10, 10)}
     state, update, moved = tx.init(params), jax.jit(tx.update), []
@@ -204,37 +221,35 @@ def test_the_study_of_criteria_updates_at_the_last_step_and_mixes_orders():
     assert moved[3]
 
 
-def orders(preset, drop):
-    """With which order a step agrees that moves masks with a learning rate; the others give other weights."""
-    random = np.random.default_rng(0)
-    params = {"kernel": jnp.asarray(random.normal(size=(6, 8)), jnp.float32)}
-    g = {"kernel": jnp.asarray(3 * random.normal(size=(6, 8)), jnp.float32)}
-    options = {
-        "total_steps": 4,
-        "every": 1,
-        "distribution": "uniform",
-        "drop": drop,
-        "grow": "gradient",
-    }
-    made = {}
-    for order in ("fw_mixed", "after", "before"):
-        tx = preset(order=order, **options)
-        updates, _ = tx.update(g, tx.init(params), params)
-        made[order] = np.asarray(updates["kernel"])
-    (found,) = [o for o in ("after", "before") if np.array_equal(made[o], made["fw_mixed"])]
-    return found
+@pytest.mark.parametrize(
+    ("drop", "order"),
+    [
+        *((name, "before") for name in ("magnitude", "set_", "random", "running_magnitude")),
+        *((name, "after") for name in ("snip", "mest", "reciprocal_sensitivity", "running_snip")),
+        ("grasp", "after"),
+    ],
+)
+def test_the_studys_code_mixes_orders(drop, order, monkeypatch):
+    seen = []
+    made = optax.with_extra_args_support(optax.identity())
+
+    def captured(inner, **given):
+        seen.append(given["order"])
+        return made
+
+    monkeypatch.setattr("wormjax.dst._presets.sparse_training", captured)
+    study = functools.partial(
+        presets.fantastic_weights, optax.sgd(0.1), KEY, 0.5, total_steps=9, drop=drop
+    )
+    study(order="fw_mixed")
+    study()
+    assert seen == [order, "after"]
 
 
 def test_gn_2_unknown_options_are_refused():
     with pytest.raises(TypeError, match="death_rate"):
         presets.granet(optax.sgd(0.1), KEY, 0.1, total_steps=5000, death_rate=0.5)
+    options = {"density": 0.5, "stop": 1000, "initial": "bernoulli"}
+    tx = wj.sparse_training(optax.sgd(0.1), key=KEY, pattern=patterns.n_of_m(2, 4), **options)
     with pytest.raises(ValueError, match="draws entry by entry, and the pattern"):
-        tx = wj.sparse_training(
-            optax.sgd(0.1),
-            key=KEY,
-            density=0.5,
-            stop=1000,
-            pattern=patterns.n_of_m(2, 4),
-            initial="bernoulli",
-        )
         tx.init({"kernel": jnp.zeros((8, 8))})
