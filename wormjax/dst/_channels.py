@@ -71,7 +71,8 @@ def channel_masks(opt_state: PyTree, params: PyTree) -> PyTree[Bool[Array, "..."
 def _by_channel(state: SparseState) -> PyTree:
     patterns = iter(state.patterns)
     leaves, treedef = jax.tree.flatten(unpack(state.masks))
-    return treedef.unflatten([_reduced(m, next(patterns)) if m.ndim else m for m in leaves])
+    reduced = [_reduced(m, next(patterns)) if m.ndim else m for m in leaves]
+    return jax.tree.unflatten(treedef, reduced)
 
 
 def _reduced(mask: Array, pattern: Any) -> Array:
