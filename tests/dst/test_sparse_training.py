@@ -1,7 +1,7 @@
-"""The transformation: exact zeros, exact counts, the rule of the oracles, whatever wraps it."""
+"""The transformation: exact zeros, exact counts, the rule of the oracles."""
 
 import functools
-import re
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -11,62 +11,9 @@ import pytest
 
 import wormjax as wj
 from tests.dst import oracles
-from wormjax.dst import criteria, schedules
-from wormjax.dst._shares import ceil_share, floor_share
+from tests.dst.runs import KEY, G, M, W, gradients, moved_once, run, start, training
+from wormjax.dst import criteria, grow_init, schedules
 from wormjax.dst._timing import Timing
-
-KEY = jax.random.key(0)
-SHAPE = (6, 8)
-
-
-def start(seed=0, dtype=np.float32):
-    random = np.random.default_rng(seed)
-    return {
-        "dense": {
-            "kernel": jnp.asarray(random.normal(size=SHAPE), dtype),
-            "bias": jnp.asarray(random.normal(size=SHAPE[1]), dtype),
-        },
-        "scale": jnp.ones(3, dtype),
-    }
-
-
-def gradients(steps, seed=1, dtype=np.float32):
-    random = np.random.default_rng(seed)
-    return jax.tree.map(
-        lambda p: jnp.asarray(random.normal(size=(steps, *p.shape)), dtype), start()
-    )
-
-
-def training(inner=None, **settings):
-    options = {
-        "key": KEY,
-        "density": 0.25,
-        "distribution": "uniform",
-        "schedule": schedules.constant(0.5),
-        "every": 2,
-        "stop": 10**6,
-    }
-    inner = optax.sgd(0.1, momentum=0.9) if inner is None else inner
-    return wj.sparse_training(inner, **{**options, **settings})
-
-
-def run(tx, params, grads, state=None, update=None, **extra):
-    """Every step's parameters and masks, by one scan."""
-    state = tx.init(params) if state is None else state
-
-    def step(carry, g):
-        params, state = carry
-        updates, state = (update or tx.update)(g, state, params, **extra)
-        params = jax.tree.map(lambda p, u: (p + u).astype(p.dtype), params, updates)
-        return (params, state), (params, state_masks(state))
-
-    def state_masks(state):
-        return wj.masks_of(state, params)["dense"]["kernel"]
-
-    (params, state), (path, masks) = jax.jit(lambda c, g: jax.lax.scan(step, c, g))(
-        (params, state), grads
-    )
-    return params, state, path["dense"]["kernel"], np.asarray(masks)
 
 
 def test_the_masks_of_magnitude_and_gradient_are_the_oracles():
@@ -95,26 +42,6 @@ def test_ties_go_by_the_lowest_index_as_in_jaxpruner():
     new, _ = moved_once(mask, w, g)
     np.testing.assert_array_equal(new, oracles.jaxpruner(mask, w, g, 0.5))
     np.testing.assert_array_equal(new, oracles.moved(mask, w, g, "0.5"))
-
-
-def moved_once(mask, w, g, fraction=0.5, **settings):
-    """One mask update of one leaf in the first step; masks and weights after it."""
-    tx = training(
-        settings.pop("inner", optax.sgd(0.0)),
-        masks={"w": mask},
-        prunable={"w": True},
-        schedule=schedules.constant(fraction),
-        every=1,
-        **settings,
-    )
-    params = {"w": jnp.asarray(w)}
-    updates, state = tx.update({"w": jnp.asarray(g)}, tx.init(params), params)
-    return np.asarray(state.masks["w"]), np.asarray(params["w"] + updates["w"])
-
-
-W = np.array([0.5, -0.4, 0.3, -0.2, 0.1, -0.05, 0, 0], np.float32)
-G = np.array([0.1, -0.6, 0.05, 0.9, -0.3, 0.02, 1, -2], np.float32)
-M = np.array([1, 1, 1, 1, 1, 1, 0, 0], bool)
 
 
 def test_the_worked_growth_keeps_the_value_of_what_comes_back():
@@ -183,99 +110,32 @@ def test_fw_4_counts_are_the_same_after_ten_thousand_updates():
     wj.check(state)
 
 
-@functools.cache
-def optimizers():
-    return {
-        "sgd": optax.sgd(0.1),
-        "momentum": optax.sgd(0.1, momentum=0.9, nesterov=True),
-        "adabelief": optax.adabelief(0.1),
-        "adadelta": optax.adadelta(0.1),
-        "adafactor": optax.adafactor(0.1),
-        "adagrad": optax.adagrad(0.1),
-        "adam": optax.adam(0.1),
-        "adamax": optax.adamax(0.1),
-        "adamaxw": optax.adamaxw(0.1),
-        "adamw": optax.adamw(0.1, weight_decay=0.1),
-        "adan": optax.adan(0.1),
-        "amsgrad": optax.amsgrad(0.1),
-        "fromage": optax.fromage(0.1),
-        "lamb": optax.lamb(0.1, weight_decay=0.1),
-        "lars": optax.lars(0.1, weight_decay=0.1),
-        "lion": optax.lion(0.1),
-        "nadam": optax.nadam(0.1),
-        "nadamw": optax.nadamw(0.1),
-        "noisy_sgd": optax.noisy_sgd(0.1, key=0),
-        "novograd": optax.novograd(0.1),
-        "optimistic": optax.optimistic_gradient_descent(0.1),
-        "radam": optax.radam(0.1),
-        "rmsprop": optax.rmsprop(0.1, momentum=0.9),
-        "rprop": optax.rprop(0.1),
-        "sign_sgd": optax.sign_sgd(0.1),
-        "sm3": optax.sm3(0.1),
-        "yogi": optax.yogi(0.1),
-        "clipped": optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.1)),
-        "injected": optax.inject_hyperparams(optax.adam)(learning_rate=0.1),
-        "accumulated": optax.MultiSteps(optax.adam(0.1), 2),
-        "finite": optax.apply_if_finite(optax.adam(0.1), 3),
-        "muon": optax.contrib.muon(0.1),
-        "schedule_free": optax.contrib.schedule_free_adamw(0.1),
-    }
-
-
-QUICK = {"momentum", "adam", "adafactor", "lion", "rmsprop", "amsgrad", "injected", "muon"}
-
-
-@pytest.fixture
-def lenient():
-    """What optax itself needs: its own arithmetic mixes dtypes."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
-
-
 @pytest.mark.parametrize(
-    "name",
-    [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in optimizers()],
+    ("treatment", "zero"),
+    [
+        ("reset", True),
+        pytest.param("keep", False, marks=pytest.mark.slow),
+        pytest.param("mean", False, marks=pytest.mark.slow),
+    ],
 )
-@pytest.mark.usefixtures("lenient")
-def test_jp_3_every_optimizer_runs_and_new_connections_have_no_past(name):
-    """Two steps; the masks move after the second one."""
-    inner = optimizers()[name]
-    params, grads, old = start(), gradients(2), None
-    tx = training(inner, order="before")
-    state, update = tx.init(params), jax.jit(tx.update)
-    old = np.asarray(state.masks["dense"]["kernel"])
-    for t in range(2):
-        updates, state = update(jax.tree.map(lambda g, t=t: g[t], grads), state, params)
-        params = optax.apply_updates(params, updates)
-    mask = np.asarray(state.masks["dense"]["kernel"])
-    new = mask & ~old
-    assert mask.sum() == 12
-    assert new.any()
-    assert (np.asarray(params["dense"]["kernel"])[~mask] == 0).all()
-    if name in ("schedule_free", "sm3", "rprop", "optimistic"):
-        return  # what they keep is not zero where nothing happens
-    for leaf in jax.tree.leaves(state.inner):
-        if leaf.shape == SHAPE and jnp.issubdtype(leaf.dtype, jnp.floating):
-            # Adafactor adds 1e-30 to a squared gradient of zero
-            assert (np.abs(np.asarray(leaf)[new]) < 1e-20).all()
-
-
-def test_fw_5_a_dense_momentum_is_zero_where_it_grows_and_kept_if_asked():
+def test_fw_5_a_dense_momentum_is_zero_where_it_grows_and_kept_if_asked(treatment, zero):
     params, grads = start(), gradients(2)
-    for treatment, zero in (("reset", True), ("keep", False), ("mean", False)):
-        tx = training(order="before", opt_state=treatment, mask_gradients=False)
-        state = tx.init(params)
-        old = np.asarray(state.masks["dense"]["kernel"])
-        _, state, _, masks = run(tx, params, grads, state)
-        new = masks[-1] & ~old
-        trace = np.asarray(state.inner[0].trace["dense"]["kernel"])
-        assert (trace[new] == 0).all() == zero
-        if treatment == "mean":
-            np.testing.assert_allclose(trace[new], trace[masks[-1] & old].mean(), rtol=1e-5)
+    tx = training(order="before", opt_state=treatment, mask_gradients=False)
+    state = tx.init(params)
+    old = np.asarray(state.masks["dense"]["kernel"])
+    _, state, _, masks = run(tx, params, grads, state)
+    new = masks[-1] & ~old
+    trace = np.asarray(state.inner[0].trace["dense"]["kernel"])
+    assert (trace[new] == 0).all() == zero
+    if treatment == "mean":
+        np.testing.assert_allclose(trace[new], trace[masks[-1] & old].mean(), rtol=1e-5)
 
 
 @pytest.mark.usefixtures("lenient")
-@pytest.mark.parametrize("order", ["after", "before", "skip"])
+@pytest.mark.parametrize(
+    "order",
+    ["after", *(pytest.param(o, marks=pytest.mark.slow) for o in ("before", "skip"))],
+)
 def test_bfloat16_weights_with_decay_are_exactly_zero(order):
     params = start(dtype=jnp.bfloat16)
     tx = training(optax.adamw(0.1, weight_decay=0.1), order=order)
@@ -307,54 +167,6 @@ def test_fw_3_no_update_at_the_last_step_or_the_first():
     released = Timing.of(800, 1, None, 35_200, False, False)
     assert int(jnp.sum(jax.vmap(released.due)(steps))) == 44
     assert not bool(timing(every=1, total_steps=10).due(jnp.int32(0)))
-
-
-def test_jp_4_extra_arguments_arrive():
-    def update(updates, state, params=None, *, value, **extra):
-        del params, extra
-        return jax.tree.map(lambda u: u * value, updates), state
-
-    inner = optax.GradientTransformationExtraArgs(lambda p: optax.EmptyState(), update)
-    tx, params = training(inner), start()
-    g = jax.tree.map(jnp.ones_like, params)
-    updates, _ = tx.update(g, tx.init(params), params, value=jnp.float32(3))
-    np.testing.assert_array_equal(updates["scale"], 3)
-
-
-def test_jp_5_inside_everything_that_wraps_it():
-    params, grads = start(), gradients(4)
-    plain = run(training(), params, grads)
-    label = {"dense": {"kernel": "sparse", "bias": "sparse"}, "scale": "rest"}
-    wrapped = {
-        "chain": optax.chain(optax.identity(), training()),
-        "multi": optax.multi_transform(
-            {"sparse": training(), "rest": optax.sgd(0.1, momentum=0.9)}, label
-        ),
-        "masked": optax.masked(
-            training(), {"dense": {"kernel": True, "bias": True}, "scale": False}
-        ),
-        "finite": optax.apply_if_finite(training(), 2),
-        "injected": optax.inject_hyperparams(
-            lambda learning_rate: training(optax.sgd(learning_rate, momentum=0.9))
-        )(learning_rate=0.1),
-    }
-    for name, tx in wrapped.items():
-        _, state, path, masks = run(tx, params, grads)
-        np.testing.assert_array_equal(masks, plain[3], err_msg=name)
-        np.testing.assert_allclose(path, plain[2], rtol=1e-5, err_msg=name)
-        wj.check(state)
-
-
-@pytest.mark.usefixtures("lenient")
-def test_micro_batches_do_not_count_as_steps():
-    params, grads = start(), gradients(2)
-    plain = run(training(), params, grads)
-    twice = jax.tree.map(lambda g: jnp.repeat(g, 2, axis=0), grads)
-    tx = optax.MultiSteps(training(), 2)
-    _, state, path, masks = run(tx, params, twice)
-    np.testing.assert_array_equal(masks[1::2], plain[3])
-    np.testing.assert_allclose(path[1::2], plain[2], rtol=1e-5)
-    assert int(state.inner_opt_state.count) == 2
 
 
 def test_leaks_are_found():
@@ -401,53 +213,7 @@ def test_jp_2_packed_masks_are_the_same_masks():
     assert packed[1].masks["dense"]["kernel"].bits.nbytes == 6
 
 
-def test_jp_6_containers():
-    leaf = jnp.asarray(np.random.default_rng(0).normal(size=SHAPE), jnp.float32)
-    for params in ([leaf, {"b": (leaf,)}], (leaf,), leaf):
-        tx = training()
-        state = tx.init(params)
-        updates, state = tx.update(params, state, params)
-        left = jax.tree.map(lambda p, u, m: ((p + u)[~m] != 0).any(), params, updates, state.masks)
-        assert not any(jax.tree.leaves(left))
-
-
-def test_one_compilation_whatever_the_step():
-    params, tx = start(), training()
-    state, update = tx.init(params), jax.jit(tx.update)
-    for t in range(3):
-        _, state = update(jax.tree.map(lambda g, t=t: g[t], gradients(3)), state, params)
-    assert update._cache_size() == 1
-
-
-def test_eight_seeds_by_vmap_keep_one_gate_and_equal_eight_runs():
-    keys = jax.random.split(KEY, 8)
-    params = jax.tree.map(lambda *x: jnp.stack(x), *[start(i) for i in range(8)])
-    grads = jax.tree.map(lambda *x: jnp.stack(x, 1), *[gradients(2, i) for i in range(8)])
-    tx = training()
-    axes = wj.seed_axes(tx.init(start()))
-
-    def made(key, params):
-        return training(key=key).init(params)
-
-    state = jax.vmap(made, out_axes=axes)(keys, params)
-    update = jax.jit(jax.vmap(tx.update, (0, axes, 0), (0, axes)))
-    first = jax.tree.map(lambda g: g[0], grads)
-    text = update.lower(first, state, params).compile().as_text()
-    # a loop of no or one round, whose flag all seeds share; a batched one would be a select
-    assert len(re.findall(r"= \(pred\[\],.* while\(", text)) == 1
-    assert " conditional(" not in text
-    for t in range(2):
-        updates, state = update(jax.tree.map(lambda g, t=t: g[t], grads), state, params)
-        params = optax.apply_updates(params, updates)
-    assert state.count.ndim == 0
-    one = run(training(key=keys[3]), start(3), gradients(2, 3))
-    np.testing.assert_array_equal(state.masks["dense"]["kernel"][3], one[3][-1])
-    np.testing.assert_allclose(params["dense"]["kernel"][3], one[2][-1], rtol=1e-5)
-    # masks of one seed differ from another's
-    assert bool(jnp.any(state.masks["dense"]["kernel"][0] != state.masks["dense"]["kernel"][1]))
-
-
-def test_global_scope_conserves_every_leaf_and_equals_leaf_scope_on_one():
+def test_global_scope_conserves_every_leaf():
     random = np.random.default_rng(0)
     params = {"a": jnp.asarray(random.normal(size=(4, 6)), jnp.float32)}
     params["b"] = 0.01 * jnp.asarray(random.normal(size=(5, 4)), jnp.float32)
@@ -460,9 +226,14 @@ def test_global_scope_conserves_every_leaf_and_equals_leaf_scope_on_one():
     # 11 go, and the small leaf loses all but the one that it must keep
     stayed = np.asarray(state.masks["a"] & after.masks["a"])
     assert stayed.sum() >= 10
-    one = {"a": params["a"]}
+
+
+@pytest.mark.slow
+def test_fw_7_on_one_leaf_global_scope_equals_leaf_scope():
+    one = {"a": jnp.asarray(np.random.default_rng(0).normal(size=(4, 6)), jnp.float32)}
+    g = {"a": one["a"][::-1]}
     masks = [
-        jax.jit(tx.update)({"a": g["a"]}, tx.init(one), one)[1].masks["a"]
+        jax.jit(tx.update)(g, tx.init(one), one)[1].masks["a"]
         for tx in (
             training(optax.sgd(0.0), scope=scope, every=1, density=0.5, drop=criteria.sensitivity())
             for scope in ("leaf", "global")
@@ -472,7 +243,11 @@ def test_global_scope_conserves_every_leaf_and_equals_leaf_scope_on_one():
 
 
 @pytest.mark.parametrize(
-    "grow", ["random_unfired", "momentum", "momentum_neuron", "redistribution"]
+    "grow",
+    [
+        *("random_unfired", "redistribution"),
+        *(pytest.param(g, marks=pytest.mark.slow) for g in ("momentum", "momentum_neuron")),
+    ],
 )
 def test_growth_rules_conserve_the_count(grow):
     params, grads = start(), gradients(6)
@@ -542,33 +317,124 @@ def test_running_criteria_and_averaged_gradients():
     assert int(state.since) == 0
 
 
-def test_sharded_leaves_stay_where_they_are():
-    mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
-    spec = jax.sharding.NamedSharding(mesh, jax.P(None, "x"))
-    params, tx = start(), training()
-    kernel = jax.device_put(params["dense"]["kernel"], spec)
-    sharded = {**params, "dense": {**params["dense"], "kernel": kernel}}
-    state = tx.init(sharded)
-    assert state.masks["dense"]["kernel"].sharding == spec
-    _, after = jax.jit(tx.update)(sharded, state, sharded)
-    _, same = jax.jit(tx.update)(params, tx.init(params), params)
-    np.testing.assert_array_equal(after.masks["dense"]["kernel"], same.masks["dense"]["kernel"])
-
-
 def test_jp_13_counts_of_sixty_million_entries():
-    """The arithmetic only; nothing of that size is made."""
-    for size in (1_048_576, 20_000_003, 30_000_001, 60_000_001):
-        kept = -(-size // 10)
-        gone = int(ceil_share(jnp.float32(0.3), jnp.int32(kept)))
-        assert abs(gone - 0.3 * kept) <= 2
-        assert int(ceil_share(jnp.float32(1.0), jnp.int32(size))) == size
-        assert int(floor_share(jnp.float32(1.0), jnp.int32(size))) == size
-        assert int(ceil_share(jnp.float32(0.0), jnp.int32(size))) == 0
-        assert int(ceil_share(jnp.float32(0.5), jnp.int32(size))) == -(-size // 2)
-    assert int(ceil_share(jnp.float32(0.1), jnp.int32(30_000_000))) == 3_000_000
-
+    """Shapes and dtypes only: nothing of that size is made. The arithmetic is in ``test_shares``."""
     shape = jax.eval_shape(
         training().init, {"kernel": jax.ShapeDtypeStruct((6000, 10_000), "float32")}
     )
     assert shape.masks["kernel"].shape == (6000, 10_000)
     assert shape.counts.dtype == jnp.int32
+
+
+def test_it_2_tied_scores_lose_nobody():
+    # three of six go, the last ones of the tie; gradient growth then takes the steepest of what is off
+    mask, _ = moved_once(M, np.sign(W), np.ones_like(G))
+    assert np.flatnonzero(mask).tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_jp_14_a_drop_fraction_begins_where_updates_do():
+    tx = training(optax.sgd(0.0), start=3, stop=9, every=1, schedule=schedules.linear(0.5))
+    _, _, _, masks = run(tx, start(), gradients(9))
+    gone = [(a & ~b).sum() for a, b in itertools.pairwise(masks)]
+    assert gone[0] == 0  # step 2
+    assert 0 < gone[1] <= 6  # step 3: half of 12 go, some come back
+    assert gone[7] == 0  # step 9: a fraction of 0
+
+
+def test_bernoulli_masks_are_right_on_average_and_keep_what_was_drawn():
+    params = {"kernel": jnp.ones((40, 50))}
+    tx = training(initial="bernoulli", density=0.1)
+    state = tx.init(params)
+    kept = int(state.masks["kernel"].sum())
+    assert state.counts.tolist() == [kept]
+    assert kept != 200
+    assert abs(kept - 200) < 5 * np.sqrt(2000 * 0.1 * 0.9)
+    _, after = jax.jit(tx.update)(params, state, params)
+    assert int(after.masks["kernel"].sum()) == kept
+    other = training(initial="bernoulli", density=0.1, key=jax.random.key(1)).init(params)
+    assert other.counts.tolist() != [kept]
+
+
+@pytest.mark.parametrize(
+    ("over", "norm", "divide"),
+    [
+        ("input", "max", lambda a: a.max(0)),
+        pytest.param("layer", "sum", lambda a: a.sum(), marks=pytest.mark.slow),
+        pytest.param(
+            *("output", "l2", lambda a: np.sqrt((a**2).sum(1, keepdims=True))),
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_normalised_scores_of_the_whole_network(over, norm, divide):
+    """The active scores of both leaves are ranked together after the division; float64."""
+    random = np.random.default_rng(0)
+    w = {"a": random.normal(size=(4, 6)), "b": 10 * random.normal(size=(6, 5))}
+    params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), w)
+    options = {"scope": "global", "density": 0.5, "every": 1, "grow": "random", "min_kept": 0}
+    tx = training(optax.sgd(0.0), normalize=over, norm=norm, zero_on_drop=True, **options)
+    state = tx.init(params)
+    masks = {k: np.asarray(m) for k, m in state.masks.items()}
+    updates, after = jax.jit(tx.update)(params, state, params)
+    scores = {k: np.where(masks[k], np.abs(w[k]), 0) for k in w}
+    scores = {k: x / divide(x) for k, x in scores.items()}
+    active = np.concatenate([scores[k][masks[k]] for k in "ab"])
+    limit = np.sort(active)[13]  # half of 27 go, rounded up: the 14 lowest
+    for k in "ab":
+        stays = masks[k] & (scores[k] > limit)
+        value = np.asarray(params[k] + updates[k])
+        np.testing.assert_array_equal(value != 0, stays)  # what grows or comes back starts at zero
+        assert after.masks[k].sum() == masks[k].sum()
+
+
+@pytest.mark.parametrize(
+    ("how", "axes"),
+    [
+        ("out", (0,)),
+        *(pytest.param(*x, marks=pytest.mark.slow) for x in (("leaf", (0, 1)), ("in", (1,)))),
+    ],
+)
+def test_rescaled_weights_have_the_norm_of_before(how, axes):
+    w = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
+    full = np.ones_like(w, bool)
+    mask, value = moved_once(full, w, w, rescale=how, zero_on_drop=True, fraction=0.25)
+    assert mask.all()
+    stays = np.abs(w) > np.sort(np.abs(w).ravel())[5]
+    np.testing.assert_array_equal(value != 0, stays)
+    norms = [np.sqrt((x.astype(np.float64) ** 2).sum(axes)) for x in (w, value)]
+    kept = stays.any(axes)
+    np.testing.assert_allclose(norms[1][kept], norms[0][kept], rtol=1e-5)
+
+
+def test_new_connections_start_as_asked():
+    new = [6, 7]
+    mean = np.abs(W[:6]).mean()
+    _, w = moved_once(M, W, G, grow_init=grow_init.gradient_scaled(4.0))
+    np.testing.assert_allclose(w[new], -G[new] / 4, rtol=1e-6)
+    assert w[3] == W[3]  # it came back
+    _, w = moved_once(M, W, G, grow_init=grow_init.gradient_sign(2.0))
+    np.testing.assert_allclose(w[new], [-mean / 2, mean / 2], rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_new_connections_may_start_at_random_or_by_an_initializer():
+    mean = np.abs(W[:6]).mean()
+    _, w = moved_once(M, W, G, grow_init=grow_init.uniform(2.0))
+    assert (np.abs(w[6:]) <= mean / 2).all()
+    assert w[6] != w[7]
+    constant = jax.nn.initializers.constant(3.0)
+    _, w = moved_once(M, W, G, grow_init=grow_init.initializer(constant, 2.0), zero_on_drop=True)
+    np.testing.assert_allclose(w[[3, 6, 7]], 1.5)
+
+
+@pytest.mark.slow
+def test_new_connections_of_a_normal_distribution():
+    w = np.random.default_rng(0).normal(2.0, 0.5, size=4000).astype(np.float32)
+    mask = np.arange(4000) < 2000
+    new, value = moved_once(
+        mask, np.where(mask, w, 0), w, grow="random", grow_init=grow_init.normal(2.0)
+    )
+    grown = value[new & ~mask]
+    assert 400 < len(grown) <= 1000
+    np.testing.assert_allclose(grown.std(), 0.25, rtol=0.15)
+    assert abs(grown.mean()) < 0.05

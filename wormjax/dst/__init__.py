@@ -6,6 +6,7 @@ from wormjax.dst import _presets as presets
 from wormjax.dst import _ramps as ramps
 from wormjax.dst import _schedules as schedules
 from wormjax.dst import analysis, criteria, distributions, growth
+from wormjax.dst._channels import channel_masks
 from wormjax.dst._kernels import kernels
 from wormjax.dst._seen import Seen
 from wormjax.dst._state import SparseState
@@ -15,6 +16,7 @@ __all__ = [
     "Seen",
     "SparseState",
     "analysis",
+    "channel_masks",
     "criteria",
     "distributions",
     "grow_init",

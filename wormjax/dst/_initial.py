@@ -15,9 +15,10 @@ from wormjax.dst._patterns import Pattern, Unstructured, kept_in_segment, top
 from wormjax.dst._refresh import widened
 from wormjax.dst._seen import finite
 from wormjax.dst.distributions import NAMED, Distribution, named
+from wormjax.dst.distributions._sample import kept_with_probability
 from wormjax.scores._protocol import Layout, Leaf
 
-Initial = Literal["random", "magnitude"]
+Initial = Literal["random", "magnitude", "bernoulli"]
 
 
 def distribution_of(distribution: str | Distribution) -> Distribution:
@@ -83,7 +84,10 @@ def draw(
     leaves: Sequence[Any],
     counts: Array,
 ) -> list[Array]:
-    """Return masks of exact counts at random places or at the largest weights, sharded as their parameters."""
+    """Return masks at random places or at the largest weights, sharded as their parameters.
+
+    Counts are exact, but under ``"bernoulli"``.
+    """
     masks = _draw(how, tuple(patterns), key, list(leaves), counts)
     return [sharded_like(m, x) for m, x in zip(masks, leaves, strict=True)]
 
@@ -94,13 +98,16 @@ def _draw(
 ) -> list[Array]:
     masks = []
     for i, (pattern, x) in enumerate(zip(patterns, leaves, strict=True)):
+        # step 0: mask updates fold steps from 1 on
+        own = jax.random.fold_in(jax.random.fold_in(key, 0), i)
+        if how == "bernoulli":
+            masks.append(kept_with_probability(own, x.shape, counts[i]))
+            continue
         if how == "magnitude":
             scores = pattern.units(finite(jnp.abs(widened(x))))
         else:
             segments, units, _ = pattern.layout(x.shape)
             shape = x.shape if isinstance(pattern, Unstructured) else (segments, units)
-            # step 0: mask updates fold steps from 1 on
-            own = jax.random.fold_in(jax.random.fold_in(key, 0), i)
             scores = jax.random.uniform(own, shape, jnp.float32)
         masks.append(pattern.spread(top(scores, counts[i], pattern), x.shape))
     return masks

@@ -269,6 +269,10 @@ def block(sizes: Sequence[int], axes: Sequence[int] | None = None, pool: Pool = 
 def channel(axis: int = -1, pool: Pool = "mean") -> Pattern:
     """Keep or prune whole channels: the slices along one axis.
 
+    At the end `wormjax.dst.channel_masks` says which channels are left, and `wormjax.shrink` removes the others from
+    the arrays; the example there goes all the way. Leave the last layer out with ``prunable=``: its channels are the
+    network's outputs.
+
     Args:
       axis: the channel axis; the default is the output axis of a Flax kernel.
       pool: what a channel scores: the ``"mean"`` or the ``"max"`` of its entries' scores.

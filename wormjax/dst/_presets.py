@@ -3,7 +3,8 @@
 Every preset takes the inner optimizer, a key and a density, and any argument of `wormjax.sparse_training` to override.
 """
 
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
 
 import optax
 from jaxtyping import Array, Key
@@ -11,7 +12,7 @@ from jaxtyping import Array, Key
 from wormjax.dst import _schedules
 from wormjax.dst._ramps import phases, polynomial
 from wormjax.dst._transformation import Density, sparse_training
-from wormjax.dst.criteria import magnitude
+from wormjax.dst.criteria import Criterion, criterion_of, magnitude
 from wormjax.dst.criteria import mest as mest_score
 from wormjax.dst.criteria import set_ as set_score
 from wormjax.dst.growth import momentum, random, redistribution
@@ -84,6 +85,62 @@ def rigl(inner: Inner, key: Keys, density: Density, *, total_steps: int, **setti
         "order": "skip",
         "rounding": "floor",
         "schedule": _schedules.cosine(0.3),
+    }
+    return sparse_training(
+        inner, key=key, density=density, total_steps=total_steps, **{**chosen, **settings}
+    )
+
+
+def fantastic_weights(
+    inner: Inner,
+    key: Keys,
+    density: Density,
+    *,
+    total_steps: int,
+    drop: str | Criterion | Callable = "magnitude",
+    order: Literal["after", "before", "skip", "fw_mixed"] = "after",
+    **settings: Any,
+) -> Made:
+    """The setting of the study of criteria: one drop criterion, growth at random or by gradient, to the last step.
+
+    The drop fraction falls along a cosine from 0.5 to 0.005 over the whole training, every 800 steps, the last one
+    included; momentum is dense and stays.
+
+    Deviations: exact numbers where the study draws entry by entry (``initial="bernoulli"`` draws the first masks so).
+    Its code updates masks after the optimizer's step for magnitude, SET, random and the running magnitude, and before
+    it for criteria that read the gradient, so that what is compared is criterion and order together. Here every
+    criterion updates them before the step, ``order="after"``; ``"fw_mixed"`` does as the code. The optimizer
+    must be given the study's: SGD with a momentum of 0.9.
+
+    Args:
+      inner: any optimizer.
+      key: PRNG key.
+      density: fraction that is kept.
+      total_steps: length of the training in optimizer updates.
+      drop: which active weights go; as in `wormjax.sparse_training`.
+      order: as in `wormjax.sparse_training`; ``"fw_mixed"`` is ``"before"`` for the criteria that read weights only,
+        and ``"after"`` for the others.
+      **settings: of `wormjax.sparse_training`; ``grow="random"`` by default.
+
+    References:
+      Nowak et al., `Fantastic Weights and How to Find Them: Where to Prune in Dynamic Sparse Training
+      <https://arxiv.org/abs/2306.12230>`_, 2023
+    """
+    criterion = criterion_of(drop)
+    if order == "fw_mixed":
+        order = "after" if {"gradient", "curvature"} & set(criterion.needs) else "before"
+    released = _schedules.cosine(0.5, 0.005, origin="global")
+    chosen = {
+        "drop": criterion,
+        "grow": "random",
+        "order": order,
+        # by the step's share of the whole training
+        "schedule": lambda step, begin, end: released(step, 0, total_steps),
+        "every": 800,
+        "stop": None,
+        "guard_last": False,
+        "opt_state": "keep",
+        "mask_gradients": False,
     }
     return sparse_training(
         inner, key=key, density=density, total_steps=total_steps, **{**chosen, **settings}

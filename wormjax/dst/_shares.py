@@ -1,25 +1,24 @@
-r"""A fraction of a count, in exact integers on the device.
+r"""A fraction of a number of entries, in exact integers.
 
-A drop fraction arrives as a float32, and ``p * n`` in float32 is wrong by whole entries from 2^24 entries on. So p is
-read as a fixed-point number of 30 binary digits and multiplied limb by limb in unsigned 32-bit integers.
-
-A decimal such as 0.1 is not a float32. The nearest one is above it, and its exact share of 1000 would round up to 101.
-Half the distance to the next float32 is therefore taken off before rounding up and added before rounding down: where
-``p * n`` is a whole number for the decimal that was written, that is the count.
+A drop fraction arrives as float32, and 0.1 is none: the float32 next to it is :math:`0.1 + 1.5 \cdot 10^{-9}`, of
+which 1000 entries are a little more than 100, and the ceiling 101. So a float32 is read as what was meant: **as the
+decimal of at most six digits that it is the nearest float32 of, if there is one, and else as exactly what it is.** The
+product with the number of entries and its rounding are exact in either case.
 """
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-DIGITS = 30
+MILLION = 1_000_000
+LOW = (1 << 16) - 1
 
 
 def ceil_share(p: Float[Array, ""], n: Int[Array, "*shape"]) -> Int[Array, "*shape"]:
     r"""Return :math:`\lceil p\,n \rceil` in exact integers.
 
     Args:
-      p: float32 in [0, 1].
+      p: float32 in [0, 1], read as the module says.
       n: int32, not negative.
 
     Returns:
@@ -27,18 +26,18 @@ def ceil_share(p: Float[Array, ""], n: Int[Array, "*shape"]) -> Int[Array, "*sha
 
     Example:
       >>> import jax.numpy as jnp
-      >>> print(ceil_share(jnp.float32(0.1), jnp.array([1000, 30_000_000, 60_000_000])))
-      [    100 3000000 6000000]
+      >>> print(ceil_share(jnp.float32(0.1), jnp.array([1000, 30_000_000, 60_000_001])))
+      [    100 3000000 6000001]
     """
-    whole, rest = _product(_between(p, -1), n)
-    return _at_most(whole + (rest != 0).astype(jnp.uint32), n)
+    whole, more = _share(p, n)
+    return (whole + more.astype(jnp.uint32)).astype(jnp.int32)
 
 
 def floor_share(p: Float[Array, ""], n: Int[Array, "*shape"]) -> Int[Array, "*shape"]:
     r"""Return :math:`\lfloor p\,n \rfloor` in exact integers.
 
     Args:
-      p: float32 in [0, 1].
+      p: float32 in [0, 1], read as the module says.
       n: int32, not negative.
 
     Returns:
@@ -49,38 +48,70 @@ def floor_share(p: Float[Array, ""], n: Int[Array, "*shape"]) -> Int[Array, "*sh
       >>> print(floor_share(jnp.float32(0.7), jnp.array([10, 30_000_000])))
       [       7 21000000]
     """
-    whole, _ = _product(_between(p, 1), n)
-    return _at_most(whole, n)
+    return _share(p, n)[0].astype(jnp.int32)
 
 
-def _at_most(share: Array, n: Array) -> Array:
-    # compared unsigned: the share of 2^31 - 1 may be above it
-    return jnp.minimum(share, n.astype(jnp.uint32)).astype(jnp.int32)
-
-
-def _between(p: Array, direction: int) -> Array:
-    """Fixed point half way from ``p`` to the next float32 below or above, never beyond 0."""
-    bits = lax.bitcast_convert_type(p.astype(jnp.float32), jnp.int32)
-    other = lax.bitcast_convert_type(jnp.maximum(bits + direction, 0), jnp.float32)
-    fixed = [(x * jnp.float32(1 << DIGITS)).astype(jnp.uint32) for x in (p, other)]
-    middle = (fixed[0] + fixed[1]) >> 1
-    if direction > 0:  # below 2^-7 both were cut to the same unit
-        middle = middle + jnp.uint32(1)
-    # a fraction of few binary digits (1/2, 1, 0) is what was written
-    return jnp.where((bits & jnp.int32(0xFFF)) == 0, fixed[0], middle)
-
-
-def _product(fixed: Array, n: Array) -> tuple[Array, Array]:
-    """``fixed * n`` as a whole number and a remainder in units of 2^-30."""
+def _share(p: Array, n: Array) -> tuple[Array, Array]:
+    """The whole part of ``p n``, and whether there is more."""
+    mantissa, places = _binary(p)
+    millionths = jnp.round(p * jnp.float32(MILLION)).astype(jnp.uint32)
     count = n.astype(jnp.uint32)
-    high, low = count >> 16, count & jnp.uint32(0xFFFF)
-    above, below = fixed >> 15, fixed & jnp.uint32(0x7FFF)
-    # worth 2^31, 2^15, 2^16 and 1 units; none exceeds 32 bits
-    parts = (above * high, above * low, below * high, below * low)
-    whole = (parts[0] << 1) + (parts[1] >> 15) + (parts[2] >> 14) + (parts[3] >> DIGITS)
-    rest = (
-        ((parts[1] & jnp.uint32(0x7FFF)) << 15)
-        + ((parts[2] & jnp.uint32(0x3FFF)) << 16)
-        + (parts[3] & jnp.uint32((1 << DIGITS) - 1))
-    )
-    return whole + (rest >> DIGITS), rest & jnp.uint32((1 << DIGITS) - 1)
+    meant = _is_nearest(mantissa, places, millionths)
+    decimal, binary = _of_decimal(millionths, count), _of_binary(mantissa, places, count)
+    return jnp.where(meant, decimal[0], binary[0]), jnp.where(meant, decimal[1], binary[1])
+
+
+def _binary(p: Array) -> tuple[Array, Array]:
+    """A float32 in [0, 1] as ``mantissa * 2**-places``, with 24 bits and at least 23 places."""
+    bits = lax.bitcast_convert_type(p, jnp.uint32)
+    exponent = bits >> 23
+    hidden = jnp.where(exponent > 0, jnp.uint32(1 << 23), jnp.uint32(0))
+    mantissa = (bits & jnp.uint32((1 << 23) - 1)) | hidden
+    return mantissa, 150 - jnp.maximum(exponent, 1)
+
+
+def _is_nearest(mantissa: Array, places: Array, millionths: Array) -> Array:
+    """Whether a decimal lies within half a unit of the mantissa's last place; a tie is impossible."""
+    high, low = _times(mantissa, jnp.uint32(MILLION))
+    # millionths * 2**places; of at least one millionth there are at most 44 places
+    beyond = jnp.clip(places, 32, 63) - 32
+    below = jnp.minimum(places, 31)
+    is_long = places >= 32
+    other_high = jnp.where(is_long, millionths << beyond, millionths >> (32 - below))
+    other_low = jnp.where(is_long, jnp.uint32(0), millionths << below)
+    apart_low = low - other_low
+    apart_high = high - other_high - (low < other_low).astype(jnp.uint32)
+    half = jnp.uint32(MILLION // 2)
+    above = (apart_high == 0) & (apart_low < half)
+    under = (apart_high == jnp.uint32(0xFFFFFFFF)) & (jnp.uint32(0) - apart_low < half)
+    return above | under
+
+
+def _of_decimal(millionths: Array, count: Array) -> tuple[Array, Array]:
+    """``millionths * count / 10**6``, by thousands, so that nothing exceeds 32 bits."""
+    k = jnp.uint32(1000)
+    rest = count % jnp.uint32(MILLION)
+    cross = (millionths // k) * (rest % k) + (millionths % k) * (rest // k)
+    small = cross * k + (millionths % k) * (rest % k)
+    whole = millionths * (count // jnp.uint32(MILLION)) + (millionths // k) * (rest // k)
+    return whole + small // jnp.uint32(MILLION), small % jnp.uint32(MILLION) != 0
+
+
+def _of_binary(mantissa: Array, places: Array, count: Array) -> tuple[Array, Array]:
+    """``mantissa * count / 2**places``, of 55 bits in two words."""
+    high, low = _times(mantissa, count)
+    below = jnp.minimum(places, 31)
+    short = (high << (32 - below)) | (low >> below), (low << (32 - below)) != 0
+    beyond = jnp.clip(places, 32, 63) - 32  # the high word has 23 bits
+    long = high >> beyond, ((high - ((high >> beyond) << beyond)) | low) != 0
+    is_long = places >= 32
+    return jnp.where(is_long, long[0], short[0]), jnp.where(is_long, long[1], short[1])
+
+
+def _times(a: Array, b: Array) -> tuple[Array, Array]:
+    """The product of two uint32 as a high and a low word."""
+    low, mask = jnp.uint32(16), jnp.uint32(LOW)
+    parts = [x * y for x in (a & mask, a >> low) for y in (b & mask, b >> low)]
+    middle = (parts[0] >> low) + (parts[1] & mask) + (parts[2] & mask)
+    high = parts[3] + (parts[1] >> low) + (parts[2] >> low) + (middle >> low)
+    return high, (parts[0] & mask) | (middle << low)

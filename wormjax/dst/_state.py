@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from wormjax._packing import PackedMask, unpack
 from wormjax._paths import leaf_names
+from wormjax.dst._patterns import Pattern
 
 
 @no_type_check  # JAX rebuilds it with specs, axes and None in place of arrays
@@ -31,7 +32,7 @@ from wormjax._paths import leaf_names
         "fired",
         "latent",
     ],
-    meta_fields=[],
+    meta_fields=["patterns"],
 )
 @dataclasses.dataclass(frozen=True)
 class SparseState:
@@ -52,6 +53,7 @@ class SparseState:
       gradients: average of the gradients, float32 by prunable leaf, or None.
       fired: bool by prunable leaf: where the mask was ever True; or None.
       latent: the dense parameters of straight-through training, by prunable leaf; or None.
+      patterns: of the prunable leaves; static.
     """
 
     unbatched: ClassVar[tuple[str, ...]] = ("count",)
@@ -69,6 +71,7 @@ class SparseState:
     gradients: list[Float[Array, "..."]] | None
     fired: list[Bool[Array, "..."]] | None
     latent: list[Float[Array, "..."]] | None
+    patterns: tuple[Pattern, ...]
 
     def masks_in_force(self) -> PyTree[Bool[Array, "..."]]:
         """The masks, for `wormjax.masks_of`."""

@@ -109,7 +109,9 @@ def sparse_training(
       prunable: which leaves: a tree of bools as `wormjax.prunable` returns, or a function to one. By default all
         kernels: rank 2 and more, no biases, scales or embeddings, stacked by a scan or not.
       masks: start with these masks instead; ``density`` and ``distribution`` may then be left out.
-      initial: start with connections at ``"random"`` places or at the largest ``"magnitude"``.
+      initial: start with connections at ``"random"`` places or at the largest ``"magnitude"``. ``"bernoulli"`` draws
+        entry by entry, as the codes of ITOP and Fantastic Weights do: counts are then right on average only, and stay
+        what they were drawn as (unstructured masks).
       pattern: of `wormjax.dst.patterns`: ``n_of_m``, ``block``, ``channel``, ``fan_in``; or a function of
         (path, leaf) to one. Unstructured by default.
       scope: which weights a criterion compares: those of a ``"leaf"`` or all (``"global"``). Growth gives every leaf
@@ -195,7 +197,7 @@ def sparse_training(
             )
         initial_density = 1
     for name, value, choices in (
-        ("initial", initial, ("random", "magnitude")),
+        ("initial", initial, ("random", "magnitude", "bernoulli")),
         ("scope", scope, ("leaf", "global")),
         ("ramp_scope", ramp_scope, ("leaf", "global")),
         ("order", order, ("after", "before", "skip")),
@@ -251,6 +253,7 @@ def sparse_training(
         for leaf, p in zip(layout.ranked, patterns, strict=True):
             check_total([leaf.value.size])
             p.check(leaf.name, leaf.value.shape)
+            _check_drawn(initial, leaf.name, p)
             _check_segments(settings, leaf.name, p.layout(leaf.value.shape)[0])
         if start_masks is None:
             assert chosen is not None
@@ -259,6 +262,8 @@ def sparse_training(
             drawn = draw(
                 "magnitude" if straight_through else initial, key, patterns, leaves, counts
             )
+            if initial == "bernoulli" and drawn:
+                counts = jnp.stack([jnp.sum(m, dtype=jnp.int32) for m in drawn])
         else:
             drawn, counts = _given(start_masks, params, layout, patterns)
         targets = None
@@ -284,6 +289,7 @@ def sparse_training(
             gradients=wide if accumulate is not None else None,
             fired=drawn if fired else None,
             latent=[jnp.array(x) for x in leaves] if straight_through else None,
+            patterns=tuple(patterns),
         )
 
     def update(updates: PyTree, state: SparseState, params: Any = None, **extra: Any) -> Any:
@@ -332,6 +338,14 @@ def _check_segments(settings: Settings, name: str, segments: int) -> None:
                 f"The pattern of {name!r} keeps the same number in each of {segments} segments, and {what} compares "
                 "more than a segment. Use another criterion or scope, or an unstructured, block or channel pattern."
             )
+
+
+def _check_drawn(initial: Initial, name: str, pattern: Any) -> None:
+    if initial == "bernoulli" and not isinstance(pattern, Unstructured):
+        raise ValueError(
+            f"initial='bernoulli' draws entry by entry, and the pattern {pattern} of {name!r} does not allow it. Use "
+            "'random'."
+        )
 
 
 def _static_counts(

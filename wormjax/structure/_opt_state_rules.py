@@ -19,18 +19,10 @@ from optax.contrib import GaLoreState
 from wormjax._opt_state import part_of
 from wormjax._truncate import TruncateState
 from wormjax._worm import WormState
+from wormjax.dst._state import SparseState
+from wormjax.structure._cannot_cut import CannotCutError
 from wormjax.structure._slicing import Cut, cut
-
-RESET = "Pass opt_state='reset' to start the optimizer afresh on the small parameters."
-
-
-class CannotCutError(Exception):
-    """A state that no rule can cut; becomes a sentence with the state's name and place, and with a remedy."""
-
-    def __init__(self, why: str, remedy: str = RESET):
-        super().__init__(why)
-        self.remedy = remedy
-
+from wormjax.structure._sparse_slicing import cut_sparse
 
 Rule = Callable[[Any, PyTree[Cut], Any], Any]
 # what was found in the full network, found again in the small one; raises `CannotCutError`
@@ -150,6 +142,7 @@ def _cut_masks(masks: PyTree, cuts: PyTree[Cut]) -> PyTree:
 RULES: dict[type, Rule] = {
     TruncateState: _truncate,
     WormState: _worm,
+    SparseState: cut_sparse,
     optax.ScaleBySM3State: _sm3,
     optax.FactoredState: _factored,
     GaLoreState: _galore,

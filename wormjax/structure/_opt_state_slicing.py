@@ -18,15 +18,11 @@ from jaxtyping import PyTree
 
 from wormjax._opt_state import find_states, part_of
 from wormjax._truncate import TruncateState
-from wormjax.structure._opt_state_rules import (
-    RESET,
-    RULES,
-    CannotCutError,
-    Regroup,
-    holds_groups,
-    with_groups,
-)
+from wormjax.dst._state import SparseState
+from wormjax.structure._cannot_cut import RESET, CannotCutError
+from wormjax.structure._opt_state_rules import RULES, Regroup, holds_groups, with_groups
 from wormjax.structure._slicing import Cut
+from wormjax.structure._sparse_slicing import join, split
 
 
 @runtime_checkable
@@ -65,8 +61,9 @@ def cut_opt_state(
     Raises:
       ValueError: ``opt_state`` is not of ``tx``, or cannot be cut; the message names the state and the leaf.
     """
-    # a truncation holds masks of the full size and refuses others; what it keeps has its own rule
-    lenient = bool(find_states(opt_state, TruncateState))
+    # what holds masks or a pattern of the full size refuses others; what it keeps has its own rule
+    lenient = bool(find_states(opt_state, TruncateState) or find_states(opt_state, SparseState))
+    opt_state = split(opt_state)
     made = _made(tx, _resized(cuts, small, {}), "the parameters that the groups were found on")
     _check_is_of_tx(opt_state, made)
     places = list(_places(made, cuts, "", "of tx"))
@@ -74,7 +71,7 @@ def cut_opt_state(
     # groups of the full network need not notice that what they are shown is small
     bound = any(map(holds_groups, _nodes(opt_state)))
     accepted = not bound and _made(tx, small, "the small parameters", lenient) is not None
-    fresh = tx.init(small) if accepted else None
+    fresh = split(tx.init(small)) if accepted else None
     if accepted:
         _check_structure(fresh, made)
     nodes = _nodes(opt_state)
@@ -92,7 +89,7 @@ def cut_opt_state(
                 f"it would have the shapes {_shapes(leaf)}, and tx needs {_shapes(other)}"
             )
         leaves.append(leaf)
-    return jax.tree.unflatten(_structure(opt_state), leaves)
+    return join(jax.tree.unflatten(_structure(opt_state), leaves))
 
 
 def _places(node: Any, cuts: PyTree[Cut], path: str, owner: str) -> Iterator[_Place]:
@@ -174,7 +171,7 @@ def _resized(cuts: PyTree[Cut], params: PyTree, sizes: dict[Cut, tuple[int, ...]
 def _made(tx: Optimizer, params: PyTree, what: str, lenient: bool = False) -> PyTree | None:
     """What state tx makes, as shapes; None where it refuses and may."""
     try:
-        return jax.eval_shape(tx.init, params)
+        return split(jax.eval_shape(tx.init, params))
     except Exception as error:  # whatever an optimizer stumbles over
         if lenient and isinstance(error, ValueError):
             return None

@@ -8,11 +8,12 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from wormjax.structure._cannot_cut import CannotCutError
 from wormjax.structure._captured import NOTHING, hold
 from wormjax.structure._folding import fold
 from wormjax.structure._groups import Groups, find_groups
 from wormjax.structure._manifest import Manifest
-from wormjax.structure._opt_state_rules import CannotCutError, Regroup
+from wormjax.structure._opt_state_rules import Regroup
 from wormjax.structure._opt_state_slicing import Optimizer, cut_opt_state
 from wormjax.structure._planned import Plan
 from wormjax.structure._shared_widths import padded
@@ -43,6 +44,7 @@ def shrink(
       opt_state: the state of ``tx``, to go on training with; ``"reset"`` for a fresh one.
       tx: the optimizer, where ``opt_state`` is given. A `wormjax.worm` in it with ``scope="group"`` goes on with the
         small network's groups, which the new state refers to; its ``init`` goes on taking the full network only.
+        A `wormjax.sparse_training` in it goes on with its masks, counts and averages cut.
       like_params: trees with the parameters' structure and shapes (averages of them), cut alike.
       verify: compare with the masked network on fixed inputs of the example's shapes, and, where nothing is
         lost, with the network that the plan's masks gave.

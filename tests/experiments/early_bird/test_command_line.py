@@ -18,10 +18,10 @@ def words(text):
 def nothing_runs(monkeypatch):
     """A call that is let through by mistake ends here."""
 
-    def run_arms(setup, folder, progress):
+    def run(self, folder, progress):
         pytest.fail("a wrong call was let through")
 
-    monkeypatch.setattr(job, "_run_arms", run_arms)
+    monkeypatch.setattr(job.Job, "run", run)
 
 
 def test_help_names_every_field_and_preset(early_bird, tmp_path):

@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from experiments import _cli
+from experiments import _cli, _training_config
 from experiments.channels import _config as _shared
 from experiments.worm import __main__ as job
 from experiments.worm import _config
@@ -35,7 +35,7 @@ def test_help_explains_every_field_with_a_sentence(worm, tmp_path):
     run = worm(tmp_path / "run", "--help")
     assert (run.code, run.err) == (0, "")
     shown = words(run.out)
-    texts = sentences(_cli) | sentences(_shared) | sentences(_config)
+    texts = sentences(_cli) | sentences(_training_config) | sentences(_shared) | sentences(_config)
     for field in dataclasses.fields(WormConfig):
         assert f"--{field.name}" in shown, field.name
         text = texts[field.name]
@@ -53,10 +53,10 @@ def test_help_explains_every_field_with_a_sentence(worm, tmp_path):
 def nothing_runs(monkeypatch):
     """A call that is let through by mistake ends here."""
 
-    def run_arms(setup, folder, progress, speed):
+    def run(self, folder, progress):
         pytest.fail("a wrong call was let through")
 
-    monkeypatch.setattr(job, "_run_arms", run_arms)
+    monkeypatch.setattr(job.Job, "run", run)
 
 
 @pytest.mark.parametrize(
@@ -154,16 +154,16 @@ def test_a_folder_with_files_is_a_sentence(worm, tmp_path):
 def test_a_wrong_call_can_be_put_right_in_the_same_folder(worm, tmp_path, monkeypatch):
     """What was refused has left nothing that the next call would stumble over."""
     assert worm(tmp_path / "run", "--prune_ratio", "1.2").code == 2
-    monkeypatch.setattr(job, "_run_arms", lambda setup, folder, progress, speed: {})
-    monkeypatch.setattr(job, "_report", lambda setup, folder, failures, seconds, compiling: 0)
+    monkeypatch.setattr(job.Job, "run", lambda self, folder, progress: {})
+    monkeypatch.setattr(job.Job, "report", lambda self, folder, failures, seconds: 0)
     assert worm(tmp_path / "run").code == 0
 
 
 def test_an_interrupt_says_how_to_go_on(worm, tmp_path, monkeypatch):
-    def run_arms(setup, folder, progress, speed):
+    def interrupted(self, folder, progress):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(job, "_run_arms", run_arms)
+    monkeypatch.setattr(job.Job, "run", interrupted)
     run = worm(tmp_path / "run")
     assert run.code == 130
     assert run.err == f"{PROG}interrupted; the same command with --resume goes on.\n"

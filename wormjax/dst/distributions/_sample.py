@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Key, PyTree
+from jaxtyping import Array, Bool, Int, Key, PyTree
 
 from wormjax._masks import never_pruned
 from wormjax._random_masks import random_masks
@@ -71,8 +71,13 @@ def _draw(
 ) -> list[Array]:
     if exact:
         return random_masks(key, shapes, counts)
-    masks = []
-    for index, (shape, count) in enumerate(zip(shapes, counts, strict=True)):
-        share = count.astype(jnp.float32) / math.prod(shape)
-        masks.append(jax.random.bernoulli(jax.random.fold_in(key, index), share, shape))
-    return masks
+    keys = [jax.random.fold_in(key, index) for index in range(len(shapes))]
+    return list(map(kept_with_probability, keys, shapes, counts))
+
+
+def kept_with_probability(
+    key: Key[Array, ""] | Array, shape: tuple[int, ...], count: Int[Array, ""]
+) -> Bool[Array, "..."]:
+    """Keep every entry with probability ``count / size``, whatever becomes of the others."""
+    share = count.astype(jnp.float32) / math.prod(shape)
+    return jax.random.bernoulli(key, share, shape)
