@@ -22,7 +22,7 @@ def of_model(name, classes, size=32, batch=1, **settings):
     return flops(apply, view.params, view.state, shape(batch, size, size, 3), **settings)
 
 
-def test_vgg16_by_layer():
+def test_o_f1_vgg16_by_layer():
     """The conv, BN, ReLU, pool and linear counts of the reference, without the last average pooling."""
     counted = of_model("vgg16", 100)
     assert counted == Flops(626393088, 102500, 552960, 276480, 122880)
@@ -31,7 +31,7 @@ def test_vgg16_by_layer():
 
 @pytest.mark.parametrize(("name", "total"), [("vgg16", 627355658), ("vgg11", 306116618)])
 @pytest.mark.parametrize("train", [False, True])
-def test_vgg_on_ten_classes(name, total, train):
+def test_o_f1_vgg_on_ten_classes(name, total, train):
     assert of_model(name, 10, train=train).total == total
 
 
@@ -95,7 +95,7 @@ def resnet18(*, mean=False):
     return lambda given, x: network(Weights(given), x, mean=mean), asked.taken
 
 
-def test_resnet18_on_imagenet():
+def test_o_f2_resnet18_on_imagenet():
     """Max pooling 9 x 64 x 56 x 56, the 7 x 7 average pooling 25,088, two ReLU calls a block."""
     apply, weights = resnet18()
     counted = flops(apply, weights, shape(1, 224, 224, 3))

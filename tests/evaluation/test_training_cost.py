@@ -10,7 +10,7 @@ from wormjax.evaluation import detector_flops, draw_and_retrain_flops, energy, t
 VGG16, RESNET18 = 627447908, 3637254632  # forward passes, see test_flops.py
 
 
-def test_training_of_the_papers_networks():
+def test_o_f3_training_of_the_papers_networks():
     vgg = training_flops(VGG16, images=50_000, epochs=160)
     assert vgg == 15058749792000000  # exact, 15.06 P
     assert round(vgg / 0.05e15, 1) == 301.2
@@ -23,7 +23,7 @@ def test_training_of_the_papers_networks():
     ("both", "expected", "printed"),
     [("2424.86", 1177.146, 1177.15), ("2168.89", 952.461, 952.46)],
 )
-def test_eleven_epochs_of_search_make_the_papers_rows(both, expected, printed):
+def test_o_f4_eleven_epochs_of_search_make_the_papers_rows(both, expected, printed):
     """Network slimming trains the whole network and the pruned one, 90 epochs each."""
     dense = Fraction("1259.13") / 90
     pruned = Fraction(both) / 90 - dense
@@ -44,7 +44,7 @@ def test_a_search_until_the_end_is_dense_training():
     assert draw_and_retrain_flops(7, 3, drawn_at=0, epochs=5) == 15
 
 
-def test_the_detector_of_vgg16():
+def test_o_f5_the_detector_of_vgg16():
     assert round(detector_flops(4224), 1) == 161074.6
     assert detector_flops(1) == 2
 

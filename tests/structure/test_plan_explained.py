@@ -69,7 +69,7 @@ def plan_of(norm=layer_norm, scale=1.0, keep=0.5):
     return made, names
 
 
-def test_counts_are_those_of_the_shrunk_network():
+def test_eb_d10_counts_are_those_of_the_shrunk_network():
     """MACs against a count of the shrunk network's own trace."""
     made, _ = plan_of()
     ticket = shrink(made, PARAMS)

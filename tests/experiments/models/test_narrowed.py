@@ -110,7 +110,7 @@ def slowly(names, slow):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_half_of_every_width_is_another_configuration(name):
+def test_o_p3_half_of_every_width_is_another_configuration(name):
     config, changed = CASES[name]
     assert narrowed(config, cut(config).widths) == dataclasses.replace(config, **changed)
 

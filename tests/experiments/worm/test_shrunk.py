@@ -105,7 +105,7 @@ def test_a_vgg_keeps_nothing_that_is_masked():
     assert {v.kind for v in small.plan.losses.values()} == {"exact"}
 
 
-def test_a_stream_keeps_masked_channels_where_another_layer_needs_them():
+def test_eb_d9_a_stream_keeps_masked_channels_where_another_layer_needs_them():
     setup = setup_of("digits_resnet")
     found = drawn(setup)
     small = shrink_ticket(setup, "standard", found, 0)
@@ -130,7 +130,7 @@ def test_a_residual_network_is_built_narrow_and_is_the_same():
     np.testing.assert_allclose(got, want, atol=1e-5 * float(jnp.abs(want).max()))
 
 
-def test_the_same_logits_in_training_and_in_evaluation():
+def test_o_p1_the_same_logits_in_training_and_in_evaluation():
     setup = setup_of("digits")
     small = shrink_ticket(setup, "standard", drawn(setup), 0)
     images = setup.prepare(setup.train[0][:5])
