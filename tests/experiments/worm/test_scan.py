@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.slow  # the drivers have their own tests; this is the whole job by scans
+
 
 def key(record):
     return tuple(record.get(name) for name in ("kind", "arm", "seed", "phase", "epoch"))

@@ -79,7 +79,10 @@ def same(masked, shrunk, small):
             np.testing.assert_allclose(got, want, atol=2e-4 * scale, rtol=0)
 
 
-@pytest.mark.parametrize("model", RATIOS)
+@pytest.mark.parametrize(
+    "model",
+    [pytest.param(m, marks=[pytest.mark.slow] if m == "digits_resnet" else []) for m in RATIOS],
+)
 def test_shrunk_training_is_masked_training(model):
     setup = setup_of(model)
     found = drawn(setup)
@@ -141,7 +144,7 @@ def test_o_p1_the_same_logits_in_training_and_in_evaluation():
         assert jax.tree.structure(stats) == jax.tree.structure(small_stats)
 
 
-@pytest.mark.parametrize("arm", ["standard", "worm_last"])
+@pytest.mark.parametrize("arm", [pytest.param("standard", marks=pytest.mark.slow), "worm_last"])
 def test_a_carried_optimizer_goes_on_with_the_momentum_of_what_is_left(arm):
     """Masked training that is given the search's momentum, zero where it is pruned, says the same."""
     setup = setup_of("digits_mlp", retrain="shrunk", shrunk_optimizer="carried")

@@ -123,6 +123,7 @@ def start(worm, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_no_rounds_no_timing(start):
     run = start("--speed_rounds", "0")
     assert (run.code, speeds(run), run.summary["speed"]) == (0, [], [])
@@ -152,6 +153,7 @@ def test_a_ticket_that_cannot_be_shrunk_is_a_sentence(start, unshrinkable):
     assert run.summary["speed"] == [record]
 
 
+@pytest.mark.slow
 def test_an_arm_that_is_to_be_retrained_shrunk_and_cannot_has_failed(start, unshrinkable):
     run = start("--retrain", "shrunk")
     assert run.code == 1
