@@ -71,3 +71,13 @@ def test_masks_that_prune_nothing_are_a_plan_that_removes_nothing():
 
 def test_one_unit_is_always_left():
     assert plan(GROUPS, SCORES, macs=0.25).widths == {"a:1": 1}
+
+
+def test_with_a_state_apply_returns_a_pair():
+    def no_pair(params, state, x):
+        return apply(params, x)
+
+    with pytest.raises(
+        ValueError, match=r"must return the pair \(output, new_state\); it returned"
+    ):
+        find_groups(no_pair, PARAMS, jnp.ones((5, 2)), state={"mean": jnp.ones(4)})

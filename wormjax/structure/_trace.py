@@ -231,7 +231,7 @@ def trace(
       rules: a propagation rule for every known primitive.
 
     Raises:
-      ValueError: the state comes out with another structure than it went in.
+      ValueError: with a state, no pair comes out, or a state of another structure than it went in.
     """
     arguments = (params, *inputs) if state is None else (params, state, *inputs)
     closed, shapes = jax.make_jaxpr(apply, return_shape=True)(*arguments)
@@ -245,6 +245,12 @@ def trace(
     results = walk.run(closed.jaxpr, consts, [a for tree in axes for a in tree])
     outputs = results
     if state is not None:
+        if not isinstance(shapes, tuple | list) or len(shapes) != 2:
+            raise ValueError(
+                "With state=, apply is called as apply(params, state, *inputs) and must return the pair "
+                f"(output, new_state); it returned {type(shapes).__name__}. Return the state beside the output, or "
+                "leave state= out and close over it."
+            )
         output, new_state = shapes
         if jax.tree.structure(new_state) != jax.tree.structure(state):  # type: ignore[operator]
             raise ValueError(
