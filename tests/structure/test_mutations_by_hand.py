@@ -203,10 +203,6 @@ MISTAKES = {
         lambda patch: patch.setitem(_elementwise._SETTLED, "select_n", lambda _, inner: inner[1]),
         lambda p, x: jnp.sum(jnp.where(jnp.cos(x @ p["a"]) > 0.5, 3.0, 2.0) * jnp.cos(x @ p["a"])),
     ),
-    "zero times unknown entries is unknown": Mistake(
-        lambda patch: patch.delitem(_elementwise._SETTLED, "mul"),
-        lambda p, x: jnp.sum((x @ p["a"]) * jnp.arange(8.0)[None]),
-    ),
     "kept entries are counted anew": Mistake(
         evaluating("iota", at_kept_size), lambda p, x: jnp.sum((x @ p["a"]) * jnp.arange(8.0)[None])
     ),

@@ -78,7 +78,7 @@ def nothing_runs(monkeypatch):
         ("--arms standard standard", "Name each arm once."),
         ("--arms", "arms is empty. Name at least one of dense, standard"),
         ("--model lenet300", "The model 'lenet300' has no BatchNorm"),
-        ("--model nope", "there is no model named 'nope'; there are digits,"),
+        ("--model nope", "there is no model named 'nope'; there are convnet, digits,"),
         ("--model vgg16", "a map of 1x1 is too small for a 2x2 pooling"),
         ("--data nope", "unknown data set 'nope'; known are digits, cifar10,"),
         ("--epochs -5", "epochs (-5) must be longer than the search."),
