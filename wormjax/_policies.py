@@ -6,12 +6,12 @@ running experiment compiles nothing.
 
 import dataclasses
 import functools
-import math
 from fractions import Fraction
 from typing import no_type_check
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import register_dataclass
 from jaxtyping import Array, Bool, Float, Int, Key
 
@@ -104,6 +104,7 @@ def random_masks(key: Key[Array, ""], of: Policy | None = None) -> Policy:
 @functools.partial(
     register_dataclass,
     data_fields=[
+        "trigger",
         "below",
         "factor",
         "latch",
@@ -120,6 +121,7 @@ class PolicyState:
     """A policy as arrays.
 
     Attributes:
+      trigger: int32 of shape (2,): the trigger as a fraction, (0, 1) never and (1, 0) always.
       below: int32: engage while the summed disagreements of the window are below this count.
       factor: float32: what to multiply by while engaged.
       latch: bool: stay engaged once triggered.
@@ -130,6 +132,7 @@ class PolicyState:
       key: PRNG key of the random-mask control, or None.
     """
 
+    trigger: Int[Array, "... 2"]
     below: Int[Array, "..."]
     factor: Float[Array, "..."]
     latch: Bool[Array, "..."]
@@ -140,18 +143,27 @@ class PolicyState:
     key: Key[Array, "..."] | None
 
 
-def count_below(engages: bool, trigger: Fraction | None, pairs: int, total: int) -> int:
-    """Return the count of disagreements below which a policy engages."""
-    if not engages:
-        return 0
-    return ALWAYS if trigger is None else min(math.ceil(trigger * pairs * total), ALWAYS)
+def count_below(
+    trigger: Int[np.ndarray, "... 2"], pairs: int, total: int
+) -> Int[np.ndarray, "..."]:
+    """Return the counts of disagreements, of ``pairs`` masks of ``total`` entries, below which policies engage."""
+
+    def one(numerator: int, denominator: int) -> int:
+        if not denominator:
+            return ALWAYS
+        return min(-(-numerator * pairs * total // denominator), ALWAYS)
+
+    counts = [one(int(top), int(bottom)) for top, bottom in trigger.reshape(-1, 2)]
+    return np.array(counts, np.int32).reshape(trigger.shape[:-1])
 
 
 def init_policy(policy: Policy, pairs: int, total: int) -> PolicyState:
     """Return the policy's numbers for ``pairs`` compared masks of ``total`` entries."""
-    below = count_below(policy.engages, policy.trigger, pairs, total)
+    trigger = _as_pair(policy)
+    below = count_below(trigger, pairs, total)
     return PolicyState(
-        below=jnp.array(below, jnp.int32),
+        trigger=jnp.asarray(trigger),
+        below=jnp.asarray(below),
         factor=jnp.array(1.0 if policy.factor is None else policy.factor, jnp.float32),
         latch=jnp.array(policy.latch),
         follow=jnp.array(policy.factor is None),
@@ -160,6 +172,12 @@ def init_policy(policy: Policy, pairs: int, total: int) -> PolicyState:
         engaged=jnp.zeros((), bool),
         key=policy.key,
     )
+
+
+def on_fewer(state: PolicyState, pairs: int, total: int) -> PolicyState:
+    """Return the policy's numbers once the masks have ``total`` entries; on the host."""
+    below = count_below(np.asarray(state.trigger), pairs, total)
+    return dataclasses.replace(state, below=jnp.asarray(below))
 
 
 def decide(state: PolicyState, detector: EarlyBirdState) -> tuple[PolicyState, Float[Array, ""]]:
@@ -182,6 +200,14 @@ def decide(state: PolicyState, detector: EarlyBirdState) -> tuple[PolicyState, F
     return dataclasses.replace(state, latched=latched, engaged=engaged), factor
 
 
+def _as_pair(policy: Policy) -> Int[np.ndarray, " 2"]:
+    if not policy.engages:
+        return np.array([0, 1], np.int32)
+    if policy.trigger is None:
+        return np.array([1, 0], np.int32)
+    return np.array([policy.trigger.numerator, policy.trigger.denominator], np.int32)
+
+
 def _factor(name: str, value: float | Array) -> float | Array:
     if isinstance(value, jax.Array):
         return value
@@ -198,4 +224,5 @@ def _trigger(value: float | str | Fraction | None) -> Fraction:
         raise ValueError(
             f"trigger must lie in [0, 1], got {value}: it is compared with a mask distance."
         )
-    return trigger
+    # held as two int32; a positive trigger stays positive
+    return max(trigger.limit_denominator(ALWAYS), min(trigger, Fraction(1, ALWAYS)))

@@ -16,7 +16,7 @@ from wormjax._counts import as_fraction
 from wormjax._early_bird import Compare, Detection, EarlyBirdState, MaskRule, Ratio, Score
 from wormjax._masks import never_pruned
 from wormjax._opt_state import part_of
-from wormjax._policies import Policy, PolicyState, count_below, decide, init_policy
+from wormjax._policies import Policy, PolicyState, decide, init_policy
 from wormjax._policies import worm as worm_policy
 from wormjax._random_masks import random_like
 from wormjax._selection import check_choice
@@ -43,12 +43,6 @@ class WormSettings:
     scope: Scope
     frozen: Frozen
     groups: Extends | None
-    engages: bool
-    trigger: Fraction | None
-
-    def below(self, entries: int) -> int:
-        """The count of disagreements below which the policy engages, on masks of this many entries."""
-        return count_below(self.engages, self.trigger, self.detection.window - 1, entries)
 
 
 @no_type_check  # JAX rebuilds it with specs, axes and None in place of arrays
@@ -187,7 +181,7 @@ def worm(
         )
     trigger = as_fraction("epsilon", epsilon) + as_fraction("margin", margin)
     chosen = worm_policy(trigger, factor) if policy is None else policy
-    settings = WormSettings(detection, scope, frozen, groups, chosen.engages, chosen.trigger)
+    settings = WormSettings(detection, scope, frozen, groups)
 
     def init(params: PyTree) -> WormState:
         detector = detection.init(params)

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, PyTree
 from optax.contrib import GaLoreState
 
 from wormjax._opt_state import part_of
+from wormjax._policies import on_fewer
 from wormjax._truncate import TruncateState
 from wormjax._worm import WormState
 from wormjax.dst._state import SparseState
@@ -42,11 +42,11 @@ def _worm(node: WormState, cuts: PyTree[Cut], fresh: WormState | None) -> WormSt
     del fresh  # it holds the groups of the full network, where it holds any
     planes = _cut_masks(node.detector.planes, cuts)
     detector = node.settings.detection.on_fewer(node.detector, planes)
-    below = jnp.full_like(node.policy.below, node.settings.below(sum(detector.sizes)))
+    pairs = node.settings.detection.window - 1
     return dataclasses.replace(
         node,
         detector=detector,
-        policy=dataclasses.replace(node.policy, below=below),
+        policy=on_fewer(node.policy, pairs, sum(detector.sizes)),
         truncation=_truncate(node.truncation, cuts, None),
     )
 
