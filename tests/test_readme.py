@@ -17,8 +17,16 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
+def test_the_first_example_prints_what_it_shows(capsys):
+    example, *_ = blocks("python")
+    with jax.numpy_rank_promotion("allow"):  # as users have it
+        exec(compile(example, "example.py", "exec"), {})
+    [shown] = re.findall(r"```\n\n```\n(group .*?)```", README, re.DOTALL)
+    assert capsys.readouterr().out == shown
+
+
 def test_the_example_draws_a_ticket_as_written():
-    example, _, _ = blocks("python")
+    _, example, _, _ = blocks("python")
     params = {
         "bn": {"scale": jnp.linspace(0.1, 1.0, 10), "bias": jnp.zeros(10)},
         "conv": {"kernel": jnp.ones((3, 10))},
@@ -46,7 +54,7 @@ def test_the_example_draws_a_ticket_as_written():
 
 
 def test_the_example_trains_a_sparse_network_as_written():
-    _, example, _ = blocks("python")
+    _, _, example, _ = blocks("python")
     params = {"dense": {"kernel": jnp.ones((20, 10)), "bias": jnp.zeros(10)}}
     grads = jax.tree.map(jnp.ones_like, params)
     names = {"jax": jax, "optax": optax, "wj": wj, "params": params, "grads": grads}
@@ -57,7 +65,7 @@ def test_the_example_trains_a_sparse_network_as_written():
 
 
 def test_the_example_shrinks_saves_and_loads_as_written(tmp_path, monkeypatch, capsys):
-    _, _, example = blocks("python")
+    _, _, _, example = blocks("python")
     params = {
         "conv": {"kernel": jnp.ones((3, 10)) * jnp.arange(1.0, 11)[None]},
         "bn": {"scale": jnp.linspace(0.1, 1.0, 10), "bias": jnp.zeros(10)},
