@@ -16,7 +16,7 @@ from wormjax._paths import leaf_names
 from wormjax.structure import find_groups, plan, shrink
 
 NETWORKS = [
-    "resnet18",
+    pytest.param("resnet18", marks=pytest.mark.slow),
     "shufflenet",
     "bert",
     "gpt",
