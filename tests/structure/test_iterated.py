@@ -15,8 +15,9 @@ import wormjax as wj
 from wormjax._paths import leaf_names
 from wormjax.structure import find_groups, plan, shrink
 
+RESNET18 = pytest.param("resnet18", marks=pytest.mark.slow)
 NETWORKS = [
-    "resnet18",
+    RESNET18,
     "shufflenet",
     "bert",
     "gpt",
@@ -78,7 +79,9 @@ def test_keeping_everything_changes_nothing(name):
     )
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [RESNET18, "shufflenet", pytest.param("bert", marks=pytest.mark.slow), "gpt"]
+)
 def test_two_shrinks_are_one(name):
     example, groups, _, _ = made(name)
     tx = optax.sgd(0.1, momentum=0.9)
@@ -217,7 +220,7 @@ def test_a_sharded_network_leaves_a_sharded_ticket():
     assert {len(x.sharding.device_set) for x in jax.tree.leaves(of_spread.params)} == {2}
 
 
-@pytest.mark.parametrize("name", ["resnet18", "bert"])
+@pytest.mark.parametrize("name", [RESNET18, "bert"])
 def test_in_bfloat16_with_groups_found_in_float32(name):
     example, _, planned, ticket = made(name)
 

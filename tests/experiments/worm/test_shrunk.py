@@ -108,6 +108,7 @@ def test_a_vgg_keeps_nothing_that_is_masked():
     assert {v.kind for v in small.plan.losses.values()} == {"exact"}
 
 
+@pytest.mark.slow
 def test_eb_d9_a_stream_keeps_masked_channels_where_another_layer_needs_them():
     setup = setup_of("digits_resnet")
     found = drawn(setup)
