@@ -13,5 +13,5 @@ def test_one_shot_tells_where_the_density_goes(given):
 
 
 def test_a_percentage_is_told_how_to_write_it():
-    with pytest.raises(ValueError, match="got '10%'. Write a share as a fraction of one: 0.1"):
+    with pytest.raises(ValueError, match=r"got '10%'\. Write a share as a fraction of one: 0\.1"):
         wj.one_shot({"kernel": jnp.ones((2, 2))}, density="10%")
