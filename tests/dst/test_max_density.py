@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import wormjax as wj
@@ -38,6 +38,7 @@ def test_the_others_get_what_a_bounded_leaf_leaves_in_proportion():
     assert counts(max_density=0.25) == [34, 25, 5]
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_bounds_keep_the_sum_and_are_kept(data):
     sizes = data.draw(st.lists(st.integers(1, 50), min_size=1, max_size=5))

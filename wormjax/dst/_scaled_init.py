@@ -17,7 +17,7 @@ def scaled_init(params: PyTree, masks: PyTree) -> PyTree:
 
     with the density :math:`d_l` of the leaf. An initial variance of :math:`c / n_{in}`, which holds the variance of
     sums over :math:`n_{in}` inputs, becomes :math:`c / (d_l n_{in})`, which does so for the :math:`d_l n_{in}` that are
-    left. Leaves without a mask stay. Call it once, before training: ``wj.apply_masks(scaled_init(params, masks), masks)``.
+    left. Leaves without a mask stay. Call it once, before training, and mask what it returns (`wormjax.apply_masks`).
 
     Args:
       params: initial parameters.
