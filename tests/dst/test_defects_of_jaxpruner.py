@@ -24,7 +24,21 @@ NETWORK = {
 
 @pytest.mark.parametrize(
     "name",
-    [*("static", "set_", "rigl", "snfs", "itop", "mest", "granet", "gmp", "ste", "acdc")],
+    [
+        *(
+            "static",
+            "set_",
+            "rigl",
+            "snfs",
+            "itop",
+            "mest",
+            "granet",
+            "gmp",
+            "ste",
+            "acdc",
+            "top_kast",
+        )
+    ],
 )
 def test_jp_1_every_algorithm_takes_a_tree_with_biases_and_batch_norm(name):
     """Traced only: what crashes there are structures."""
