@@ -136,29 +136,27 @@ def draw(
 
     Counts are exact, but under ``"bernoulli"``.
     """
-    masks = _draw(how, tuple(patterns), key, list(leaves), counts)
-    return [sharded_like(m, x) for m, x in zip(masks, leaves, strict=True)]
+    return [
+        sharded_like(_drawn(how, pattern, key, jnp.int32(i), x, counts[i]), x)
+        for i, (pattern, x) in enumerate(zip(patterns, leaves, strict=True))
+    ]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _draw(
-    how: Initial, patterns: tuple[Pattern, ...], key: Array, leaves: list[Array], counts: Array
-) -> list[Array]:
-    masks = []
-    for i, (pattern, x) in enumerate(zip(patterns, leaves, strict=True)):
-        # step 0: mask updates fold steps from 1 on
-        own = jax.random.fold_in(jax.random.fold_in(key, 0), i)
-        if how == "bernoulli":
-            masks.append(kept_with_probability(own, x.shape, counts[i]))
-            continue
-        if how == "magnitude":
-            scores = pattern.units(finite(jnp.abs(widened(x))))
-        else:
-            segments, units, _ = pattern.layout(x.shape)
-            shape = x.shape if isinstance(pattern, Unstructured) else (segments, units)
-            scores = jax.random.uniform(own, shape, jnp.float32)
-        masks.append(pattern.spread(top(scores, counts[i], pattern), x.shape))
-    return masks
+@functools.partial(jax.jit, static_argnums=(0, 1))  # compiled once for all leaves of one shape
+def _drawn(
+    how: Initial, pattern: Pattern, key: Array, leaf: Array, x: Array, count: Array
+) -> Array:
+    # step 0: mask updates fold steps from 1 on
+    own = jax.random.fold_in(jax.random.fold_in(key, 0), leaf)
+    if how == "bernoulli":
+        return kept_with_probability(own, x.shape, count)
+    if how == "magnitude":
+        scores = pattern.units(finite(jnp.abs(widened(x))))
+    else:
+        segments, units, _ = pattern.layout(x.shape)
+        shape = x.shape if isinstance(pattern, Unstructured) else (segments, units)
+        scores = jax.random.uniform(own, shape, jnp.float32)
+    return pattern.spread(top(scores, count, pattern), x.shape)
 
 
 def sharded_like(mask: Array, leaf: Any) -> Array:
