@@ -139,7 +139,7 @@ SENTENCES = {
         "ValueError",
         "compare must be one of 'newest_vs_all', 'consecutive', got 'newest'",
     ),
-    "mask_rule": ("ValueError", "mask_rule must be one of 'exact', 'reference', got 'exact_k'"),
+    "mask_rule": ("ValueError", "mask_rule must be one of 'exact', 'reference', 'protective', got"),
     "scope": ("ValueError", "scope must be one of 'scale', 'scored', 'group', got 'groups'"),
     "group without groups": ("ValueError", "got scope='group' and no groups"),
     "frozen": ("ValueError", "frozen must be one of 'newest', 'window', got 'all'"),

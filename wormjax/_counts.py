@@ -42,7 +42,10 @@ def as_fraction(name: str, value: Any) -> Fraction:
     try:
         return Fraction(str(value))
     except (ValueError, ZeroDivisionError):
-        raise ValueError(f"{name} must be a finite decimal number, got {value!r}.") from None
+        raise ValueError(
+            f"{name} must be a finite decimal number, got {value!r}. Write a share as a fraction of one: 0.1 for a "
+            "tenth, not '10%'."
+        ) from None
 
 
 def ratio_in_unit_interval(name: str, value: Any) -> Fraction:

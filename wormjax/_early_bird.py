@@ -16,10 +16,12 @@ from wormjax._bit_planes import bit, low_bits, plane_dtype, store_ticket, ticket
 from wormjax._counts import as_fraction, check_total, floor_count, ratio_in_unit_interval
 from wormjax._early_bird_state import EarlyBirdState
 from wormjax._paths import leaf_names
+from wormjax._protective import LARGEST_DENOMINATOR, protective
 from wormjax._selection import (
     check_choice,
     check_scores,
     ordered_keys,
+    place,
     ranked,
     ranked_names,
     select,
@@ -28,7 +30,7 @@ from wormjax._selection import (
 Score = Callable[[PyTree], PyTree]
 Ratio = float | str | Fraction
 Compare = Literal["newest_vs_all", "consecutive"]
-MaskRule = Literal["exact", "reference"]
+MaskRule = Literal["exact", "reference", "protective"]
 
 
 class EarlyBird(NamedTuple):
@@ -67,7 +69,10 @@ def early_bird(
       strict: accept distances below epsilon only (the text of the papers; their code accepts equality).
       mask_rule: ``"exact"`` prunes exactly floor(p N) entries, ties by index; ``"reference"`` keeps what
         exceeds the value at sorted position ``int(N * p)``, as the papers' code does, and so prunes one
-        more, and all of a tie.
+        more, and all of a tie. ``"protective"`` first protects what exceeds the value at nine tenths of every
+        leaf's sorted scores, and applies the reference's rule to all others together, of which ``prune_ratio`` is
+        then the fraction. (The papers' code applies its index to all entries, which prunes more, and at
+        ratios near 0.9 lies beyond the pool.)
       cap: detections after which the state says ``no_ticket``.
 
     Returns:
@@ -150,7 +155,14 @@ class Detection:
                 f"epsilon must lie in [0, 1), got {epsilon}. It is a fraction of mask entries."
             )
         check_choice("compare", compare, ("newest_vs_all", "consecutive"))
-        check_choice("mask_rule", mask_rule, ("exact", "reference"))
+        check_choice("mask_rule", mask_rule, ("exact", "reference", "protective"))
+        if mask_rule == "protective":
+            for p in ratios:
+                if p.denominator > LARGEST_DENOMINATOR:
+                    raise ValueError(
+                        f"prune_ratio is {p}, and mask_rule='protective' takes fractions with a denominator up to "
+                        f"{LARGEST_DENOMINATOR}, such as decimals of four digits. Round it."
+                    )
         if isinstance(cap, jax.Array):
             as_fraction("cap", cap)
         if cap is not None and cap < window:
@@ -262,6 +274,8 @@ class Detection:
         if self.mask_rule == "reference":
             # the papers' code truncates a float product (int(100 * 0.29) is 28) and keeps what is above
             return select(scores, (total - int(total * float(ratio)),), "global", "strict")
+        if self.mask_rule == "protective":
+            return place(protective(ranked(scores), ratio), scores)
         return select(scores, (total - floor_count(ratio, total),), "global", "index")
 
     def _disagreements(self, planes: Sequence[Array]) -> Int[Array, "..."]:

@@ -1,5 +1,6 @@
 """Prune once: so many of the weights go, now."""
 
+import numbers
 from collections.abc import Callable
 from fractions import Fraction
 from typing import NamedTuple
@@ -42,6 +43,7 @@ def one_shot(
       `OneShot` with ``params`` and ``masks``.
 
     Raises:
+      TypeError: a number or a name where the scores go.
       ValueError: a density out of range; scores that do not fit, or are not finite.
 
     Example:
@@ -53,6 +55,11 @@ def one_shot(
       [[3. 0.]
        [0. 2.]]
     """
+    if isinstance(scores, str | numbers.Number):
+        raise TypeError(
+            f"scores is {scores!r}, and scores are a tree of arrays or a function from parameters to one, such as "
+            "wormjax.scores.magnitude. The density is an argument by name: wormjax.one_shot(params, density=0.1)."
+        )
     tree = _kernel_magnitude if scores is None else scores
     if callable(tree):
         tree = tree(params)

@@ -33,7 +33,7 @@ class ChannelConfig(TrainingConfig):
     epsilon: float = 0.1
     """Mask distance at which the ticket emerges."""
 
-    mask_rule: Literal["exact", "reference"] = "exact"
+    mask_rule: Literal["exact", "reference", "protective"] = "exact"
     """Prune an exact count, or by the strict threshold of the papers' code."""
 
     def __post_init__(self) -> None:

@@ -20,8 +20,17 @@ ABOUT = {
     "convnet": "CIFAR-10, three convolutions of 32, 64 and 128 channels, 100 epochs",
     "resnet56": "CIFAR-10, ResNet-56, 200 epochs",
     "resnet56_cifar100": "CIFAR-100, ResNet-56, 200 epochs",
+    "resnet56_cifar100_released": "the same as the study's released code trains, its dense control with batches of 256",
     "vgg16": "CIFAR-100, VGG-16 with BatchNorm, 200 epochs",
     "lenet": "Fashion-MNIST, LeNet-5, 100 epochs",
+    "mlp_period": "how often masks are updated: densities 0.1 and 0.2; a run for each --every 25, 50, ..., 6400",
+    "convnet_period": "the same, the ConvNet",
+    "resnet56_period": "the same, ResNet-56, to --every 12800",
+    "mlp_global": "criteria that compare the whole network, random growth, the perceptron",
+    "resnet56_global": "the same, ResNet-56",
+    "mlp_gamma": "MEST's weight of the gradient: a run for each --mest_gamma 0.001, 0.01, ..., 1000",
+    "mlp_sensitivity": "the sensitivity criterion, the perceptron",
+    "lenet_large_batch": "LeNet-5 with batches of 1,024",
 }
 
 

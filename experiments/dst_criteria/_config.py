@@ -1,7 +1,7 @@
 """What the comparison of criteria can be told, and its presets."""
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from experiments._training_config import TrainingConfig
 from experiments.training import Recipe
@@ -99,6 +99,16 @@ class DstConfig(TrainingConfig):
     """Update masks, then take the step with the same gradient; the other way; or instead of it. One order for all
     criteria: in the released code it differs between them."""
 
+    scope: Literal["leaf", "global"] = "leaf"
+    """What a criterion compares: the weights of a layer, or of the whole network; growth keeps every layer's count."""
+
+    released: bool = False
+    """Train as the study's released code: first masks drawn entry by entry, masks updated to the last step, before or
+    after the optimizer's step by the criterion, dense momentum kept. order and stop are then not asked."""
+
+    dense_batch_size: int | None = None
+    """Batch of the dense control, where it is another: the released runs of ResNet-56 on CIFAR-100 are so."""
+
     mest_gamma: float = 1.0
     """MEST's weight of the gradient."""
 
@@ -144,6 +154,10 @@ class DstConfig(TrainingConfig):
             )
         if not 0 < self.stop <= 1:
             raise ValueError(f"stop is {self.stop}. Give a part of the training in (0, 1].")
+        if self.dense_batch_size is not None and self.dense_batch_size < 1:
+            raise ValueError(
+                f"dense_batch_size is {self.dense_batch_size}. Give at least one example a step, or nothing."
+            )
         if self.every < 1:
             raise ValueError(f"every is {self.every}. Give at least one step between updates.")
 
@@ -154,6 +168,17 @@ class DstConfig(TrainingConfig):
         controls += [Arm(None, None, d) for d in self.densities]
         moving = [Arm(c, g, d) for c in self.criteria for g in self.growths for d in self.densities]
         return controls + moving
+
+    def batch_of(self, arm: Arm) -> int:
+        """Examples a step of an arm."""
+        if arm.name == "dense" and self.dense_batch_size is not None:
+            return self.dense_batch_size
+        return self.batch_size
+
+    @property
+    def last_update(self) -> float:
+        """The part of the training in which masks are updated."""
+        return 1.0 if self.released else self.stop
 
     @property
     def compared(self) -> Arm:
@@ -191,30 +216,41 @@ _PAPER = DstConfig(
     driver="auto",
 )
 
+_MLP = dataclasses.replace(_PAPER, data="cifar10", model="mlp_cifar", epochs=100)
+_CONVNET = dataclasses.replace(_MLP, model="convnet")
+_RESNET56 = dataclasses.replace(
+    _MLP, model="resnet56", epochs=200, learning_rate=0.1, weight_decay=1e-4
+)
+_RESNET56_CIFAR100 = dataclasses.replace(_RESNET56, data="cifar100")
+_LENET = dataclasses.replace(_MLP, data="fashion_mnist", model="lenet5", augment=False)
+
+# Its further studies: how often masks are updated (one run for each --every), criteria over the whole network, the
+# gradient's weight in MEST (one run for each --mest_gamma), the criterion that it found worse, a larger batch.
+_OFTEN: dict[str, Any] = {"every": 100, "growths": ("random",)}
+_PERIOD: dict[str, Any] = {"densities": (0.1, 0.2)}
+_GLOBAL: dict[str, Any] = {
+    "scope": "global",
+    "criteria": ("reciprocal_sensitivity", "magnitude", "snip", "mest"),
+    **_OFTEN,
+}
+
 PRESETS: dict[str, DstConfig] = {
     "digits": DstConfig(),
-    "mlp": dataclasses.replace(_PAPER, data="cifar10", model="mlp_cifar", epochs=100),
-    "convnet": dataclasses.replace(_PAPER, data="cifar10", model="convnet", epochs=100),
-    "resnet56": dataclasses.replace(
-        _PAPER,
-        data="cifar10",
-        model="resnet56",
-        epochs=200,
-        learning_rate=0.1,
-        weight_decay=1e-4,
+    "mlp": _MLP,
+    "convnet": _CONVNET,
+    "resnet56": _RESNET56,
+    "resnet56_cifar100": _RESNET56_CIFAR100,
+    "resnet56_cifar100_released": dataclasses.replace(
+        _RESNET56_CIFAR100, released=True, dense_batch_size=256
     ),
-    "resnet56_cifar100": dataclasses.replace(
-        _PAPER,
-        data="cifar100",
-        model="resnet56",
-        epochs=200,
-        learning_rate=0.1,
-        weight_decay=1e-4,
-    ),
-    "vgg16": dataclasses.replace(
-        _PAPER, data="cifar100", model="vgg16", epochs=200, weight_decay=1e-4
-    ),
-    "lenet": dataclasses.replace(
-        _PAPER, data="fashion_mnist", model="lenet5", epochs=100, augment=False
-    ),
+    "vgg16": dataclasses.replace(_RESNET56_CIFAR100, model="vgg16", learning_rate=0.01),
+    "lenet": _LENET,
+    "mlp_period": dataclasses.replace(_MLP, **_PERIOD),
+    "convnet_period": dataclasses.replace(_CONVNET, **_PERIOD),
+    "resnet56_period": dataclasses.replace(_RESNET56, **_PERIOD),
+    "mlp_global": dataclasses.replace(_MLP, densities=(0.1, 0.15, 0.2), **_GLOBAL),
+    "resnet56_global": dataclasses.replace(_RESNET56, densities=(0.05, 0.1, 0.15), **_GLOBAL),
+    "mlp_gamma": dataclasses.replace(_MLP, criteria=("mest",), **_OFTEN),
+    "mlp_sensitivity": dataclasses.replace(_MLP, criteria=("sensitivity",), every=100),
+    "lenet_large_batch": dataclasses.replace(_LENET, batch_size=1024, every=100, seeds=3),
 }

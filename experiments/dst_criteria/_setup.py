@@ -39,7 +39,7 @@ class Setup:
         data = place(config.data, split_seed=config.split_seed, limit=config.limit)
         self.splits, self.origin, self.train = data.sizes, data.origin, data.train
         self._held_out = data.held_out
-        self.steps = data.steps(config.batch_size)
+        self.steps, self._steps_of = data.steps(config.batch_size), data.steps
         self.model = sized(config.model, data.image_shape, classes=data.classes)
         self.prepare = data.normalised("float32")
         self.criteria: dict[str, wj.dst.criteria.Criterion] = {
@@ -61,7 +61,7 @@ class Setup:
     def optimizer(self, arm: Arm, key: Array) -> optax.GradientTransformationExtraArgs:
         """Return the optimizer of an arm, whose random choices begin with this key."""
         config = self.config
-        inner = config.recipe.optimizer(self.steps)
+        inner = config.recipe.optimizer(self._steps_of(config.batch_of(arm)))
         if arm.name == "dense":
             return optax.with_extra_args_support(inner)
         shared: dict[str, Any] = {
@@ -72,16 +72,25 @@ class Setup:
             "prunable": self.prunable,
             "track_fired": True,
         }
+        if config.released:
+            shared["initial"] = "bernoulli"
         if arm.criterion is None:
             return wj.dst.presets.static(inner, **shared)
+        moving: dict[str, Any] = {
+            "drop": self.criteria[arm.criterion],
+            "grow": arm.growth,
+            "scope": config.scope,
+            "total_steps": config.epochs * self.steps,
+        }
+        if config.released:
+            study = wj.dst.presets.fantastic_weights
+            return study(inner, order="fw_mixed", **moving, **shared)
         return wj.sparse_training(
             inner,
-            drop=self.criteria[arm.criterion],
-            grow=arm.growth,
             schedule=wj.dst.schedules.cosine(config.drop_fraction),
             stop=config.stop,
-            total_steps=config.epochs * self.steps,
             order=config.order,
+            **moving,
             **shared,
         )
 
@@ -107,7 +116,8 @@ class Setup:
                 prepare=self.prepare,
             )
             mode = self.config.driver
-            self._runners[kind] = epoch_runner(step, batch_size=self.config.batch_size, mode=mode)
+            batch = self.config.batch_of(arm)
+            self._runners[kind] = epoch_runner(step, batch_size=batch, mode=mode)
         return self._runners[kind]
 
     def held_out(self, state: TrainState) -> dict[str, float]:
@@ -145,7 +155,7 @@ class Setup:
         """Return the operations of a whole training, were pruned weights skipped; its masks keep their counts."""
         config = self.config
         total = config.epochs * self.steps
-        last = min(int(config.stop * total), total - 1)
+        last = min(int(config.last_update * total), total if config.released else total - 1)
         updates = last // config.every if arm.growth == "gradient" else 0
         flops = self.forward_flops(masks)
         return config.batch_size * wj.dst.analysis.training_flops(flops, total, updates)

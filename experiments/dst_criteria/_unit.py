@@ -11,9 +11,10 @@ from jaxtyping import PyTree
 import wormjax as wj
 from experiments._folder import RunFolder
 from experiments._progress import Progress
+from experiments._unit_store import UnitStore
 from experiments.dst_criteria._config import Arm
 from experiments.dst_criteria._setup import Setup
-from experiments.training import Checkpoints, MetricsLog, TrainState, digest, mean_loss, take_seed
+from experiments.training import MetricsLog, TrainState, digest, mean_loss, take_seed
 from wormjax.dst import analysis
 
 
@@ -37,8 +38,8 @@ class Unit:
 
     def __init__(self, setup: Setup, folder: RunFolder, progress: Progress, arm: Arm, seed: int):
         self._setup, self._progress, self._arm, self._seed = setup, progress, arm, seed
-        fingerprint = {"config": folder.provenance()["config"], "arm": arm.name, "seed": seed}
-        self._store = Checkpoints(folder.checkpoints / f"{arm.name}-{seed}", fingerprint)
+        every = setup.config.checkpoint_seconds
+        self._store = UnitStore(folder, arm.name, [seed], every, ["train"])
 
     def restore(self) -> tuple[Stand, int | None]:
         """Return where the training stood and the number of records then, or its beginning and None.
@@ -47,11 +48,11 @@ class Unit:
           CheckpointError: its checkpoint is damaged, or of another run.
         """
         fresh = self._setup.start(self._arm, self._seed)
-        found = self._store.restore(fresh)
+        found = self._store.restore("train", fresh)
         if found is None:
             return Stand(fresh, 0.0), None
-        state, position = found
-        return Stand(state, position["seconds"]), position["records"]
+        state, fields, records = found
+        return Stand(state, fields["seconds"]), records
 
     def run(self, log: MetricsLog, start: Stand) -> None:
         """Train to the end, and log every epoch and the result.
@@ -65,7 +66,6 @@ class Unit:
         done = int(jax.device_get(state.epoch)[0])
         runner = setup.runner(arm)
         runner.compile(state, *setup.train)
-        saved = time.monotonic()
         with self._progress.phase(arm.name, "train", seed=seed, total=config.epochs) as phase:
             phase.advance(done)
             for epoch in range(done + 1, config.epochs + 1):
@@ -92,9 +92,8 @@ class Unit:
                     }
                 )
                 phase.advance(loss=loss)
-                if time.monotonic() - saved >= config.checkpoint_seconds and epoch < config.epochs:
-                    self._store.save(state, {"records": log.sync(), "seconds": seconds})
-                    saved = time.monotonic()
+                if self._store.due and epoch < config.epochs:
+                    self._store.save("train", state, {"seconds": seconds}, log)
         _check(arm, state)
         log.write(self._result(state, seconds))
         if arm == config.compared:

@@ -10,51 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import wormjax as wj
+from tests.dst.networks import (
+    CNN,
+    HIGGS,
+    LENET,
+    MLP,
+    VGG16,
+    all_of,
+    counts_of,
+    resnet56,
+    tree_of,
+)
 from wormjax.dst import distributions as dist
 from wormjax.dst.distributions._layers import check_rounding
-
-
-def ordered(shapes):
-    """A tree whose flatten order is the order of the network."""
-    return {f"{i:02d}": shape for i, shape in enumerate(shapes)}
-
-
-MLP = [(3072, 1024), (1024, 512), (512, 10)]
-CNN = [(3, 3, 3, 32), (3, 3, 32, 64), (3, 3, 64, 128), (128, 10)]
-LENET = [(5, 5, 1, 20), (5, 5, 20, 50), (800, 500), (500, 10)]
-HIGGS = [(24, 256), (256, 256), (256, 1)]
-
-
-def resnet56(classes):
-    """Stem, then for each stage its 3x3 convolutions and, where it widens, the 1x1 shortcut."""
-    shapes = [(3, 3, 3, 16)]
-    entering = 16
-    for width in (16, 32, 64):
-        for block in range(9):
-            shapes += [(3, 3, entering if block == 0 else width, width), (3, 3, width, width)]
-            if block == 0 and entering != width:
-                shapes.append((1, 1, entering, width))
-        entering = width
-    return [*shapes, (64, classes)]
-
-
-VGG16_WIDTHS = [64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
-VGG16 = [(3, 3, i, o) for i, o in zip([3, *VGG16_WIDTHS[:-1]], VGG16_WIDTHS, strict=True)] + [
-    (512, 100)
-]
-
-
-def _tree(shapes, dtype=jnp.float32):
-    return {name: jax.ShapeDtypeStruct(s, dtype) for name, s in ordered(shapes).items()}
-
-
-def _all(tree):
-    return jax.tree.map(lambda _: True, tree)
-
-
-def _counts(rule, shapes, density):
-    tree = _tree(shapes)
-    return rule(tree, _all(tree), Fraction(str(density)))
 
 
 def _oracle(shapes, density, kappa=1.0, custom=None, floor=False):
@@ -155,8 +123,8 @@ VECTORS = [
 
 @pytest.mark.parametrize(("shapes", "density", "epsilon", "expected"), VECTORS)
 def test_erk_has_the_densities_of_the_specification(shapes, density, epsilon, expected):
-    tree = _tree(shapes)
-    found = dist.erk_densities(tree, _all(tree), density)
+    tree = tree_of(shapes)
+    found = dist.erk_densities(tree, all_of(tree), density)
     values = list(found.densities.values())
     assert abs(float(found.epsilon) - epsilon) < 1e-6
     for place, value in expected.items():
@@ -176,7 +144,7 @@ def test_erk_has_the_densities_of_the_specification(shapes, density, epsilon, ex
     ],
 )
 def test_largest_remainders_give_the_counts_of_the_specification(shapes, density, counts):
-    assert _counts(dist.erk(), shapes, density) == counts
+    assert counts_of(dist.erk(), shapes, density) == counts
 
 
 def test_the_networks_have_the_sizes_of_the_specification():
@@ -193,28 +161,28 @@ density_ = st.integers(1, 1000).map(lambda n: Fraction(n, 1000))
 @settings(max_examples=150, deadline=None)
 @given(st.lists(shape, min_size=1, max_size=6), density_, st.sampled_from(["0.5", "1", "2"]))
 def test_erk_agrees_with_the_oracle_and_keeps_the_total(shapes, density, kappa):
-    tree = _tree(shapes)
+    tree = tree_of(shapes)
     sizes = [int(np.prod(s)) for s in shapes]
-    found = dist.erk_densities(tree, _all(tree), density, kappa)
+    found = dist.erk_densities(tree, all_of(tree), density, kappa)
     expected, _ = _oracle(shapes, float(density), float(kappa))
     np.testing.assert_allclose([float(v) for v in found.densities.values()], expected, rtol=1e-6)
     total = round(density * sum(sizes))
     if total < len(shapes):
         with pytest.raises(ValueError, match="at least one"):
-            dist.erk(kappa)(tree, _all(tree), density)
+            dist.erk(kappa)(tree, all_of(tree), density)
         return
-    counts = dist.erk(kappa)(tree, _all(tree), density)
+    counts = dist.erk(kappa)(tree, all_of(tree), density)
     assert sum(counts) == total
     assert all(1 <= c <= n for c, n in zip(counts, sizes, strict=True))
 
 
 @pytest.mark.parametrize("rule", [dist.uniform(), dist.er(), dist.erk(), dist.erk("0.5")])
 def test_density_one_is_dense(rule):
-    assert _counts(rule, CNN, 1) == tuple(int(np.prod(s)) for s in CNN)
+    assert counts_of(rule, CNN, 1) == tuple(int(np.prod(s)) for s in CNN)
 
 
 def test_er_looks_at_the_last_two_axes_only():
-    flat = _counts(dist.er(), [(20, 50), (800, 500), (500, 10)], "0.05")
+    flat = counts_of(dist.er(), [(20, 50), (800, 500), (500, 10)], "0.05")
     raw = [70 / 1000, 1300 / 400_000, 510 / 5000]
     oracle = 0.05 * 406_000 / (70 + 1300 + 510)
     assert oracle * max(raw) > 1  # the last layer becomes dense
@@ -225,21 +193,21 @@ def test_er_looks_at_the_last_two_axes_only():
         expected = [1.0, epsilon * raw[1]]
     np.testing.assert_allclose(flat, [1000 * expected[0], 400_000 * expected[1], 5000], atol=1)
     # a kernel of 5x5 taps has the ratio of its widths, so a depthwise one is dense first
-    wide = _counts(dist.er(), [(3, 3, 1, 64), (1, 1, 64, 64)], "0.2")
+    wide = counts_of(dist.er(), [(3, 3, 1, 64), (1, 1, 64, 64)], "0.2")
     assert wide[0] == 576
 
 
 def test_a_stack_of_layers_counts_as_its_layers():
     stack, single = (12, 64, 64), (64, 64)
-    tree = _tree([stack, (64, 10)])
-    told = dist.erk(stacked="^00")(tree, _all(tree), Fraction(1, 10))
-    apart = _counts(dist.erk(), [single] * 12 + [(64, 10)], "0.1")
+    tree = tree_of([stack, (64, 10)])
+    told = dist.erk(stacked="^00")(tree, all_of(tree), Fraction(1, 10))
+    apart = counts_of(dist.erk(), [single] * 12 + [(64, 10)], "0.1")
     assert abs(told[0] - sum(apart[:12])) <= 1
     assert told[1] == pytest.approx(apart[12], abs=1)
     # not told, the 12 enters sum and product of the shape and the stack keeps less than its share
-    assert _counts(dist.erk(), [stack, (64, 10)], "0.1")[0] < told[0]
+    assert counts_of(dist.erk(), [stack, (64, 10)], "0.1")[0] < told[0]
     with pytest.raises(ValueError, match="nothing behind an axis of stacked layers"):
-        dist.erk(stacked="^00")(_tree([(5,), (3, 3)]), {"00": True, "01": True}, Fraction(1, 2))
+        dist.erk(stacked="^00")(tree_of([(5,), (3, 3)]), {"00": True, "01": True}, Fraction(1, 2))
 
 
 @settings(max_examples=60, deadline=None)
@@ -247,8 +215,8 @@ def test_a_stack_of_layers_counts_as_its_layers():
 def test_rigl_and_jaxpruner_round_every_layer_for_itself(shapes, thousandths):
     density = Fraction(thousandths, 1000)
     sizes = [int(np.prod(s)) for s in shapes]
-    rigl = _counts(dist.uniform(rounding="rigl"), shapes, density)
-    jaxpruner = _counts(dist.uniform(rounding="jaxpruner"), shapes, density)
+    rigl = counts_of(dist.uniform(rounding="rigl"), shapes, density)
+    jaxpruner = counts_of(dist.uniform(rounding="jaxpruner"), shapes, density)
     assert rigl == tuple(max(1, n - ((1000 - thousandths) * n) // 1000) for n in sizes)
     # half to even, in integers
     expected = []
@@ -263,112 +231,66 @@ def test_erk_by_rigls_rounding():
     shapes = [(7, 9), (11, 13), (3, 5)]
     densities, _ = _oracle(shapes, 0.3, floor=True)
     sizes = [63, 143, 15]
-    rigl = _counts(dist.erk(rounding="rigl"), shapes, "0.3")
+    rigl = counts_of(dist.erk(rounding="rigl"), shapes, "0.3")
     expected = [
         n - int(np.floor((1 - d) * n + 1e-9)) for d, n in zip(densities, sizes, strict=True)
     ]
     assert rigl == tuple(expected)
     assert sum(rigl) != round(0.3 * sum(sizes))  # what our own rounding is for
-    assert sum(_counts(dist.erk(), shapes, "0.3")) == 66
+    assert sum(counts_of(dist.erk(), shapes, "0.3")) == 66
 
 
 def test_custom_densities():
     shapes = [(30, 40), (40, 40), (40, 10)]
-    tree = _tree(shapes)
-    counted = dist.erk(custom={"^00": 1})(tree, _all(tree), Fraction(1, 2))
+    tree = tree_of(shapes)
+    counted = dist.erk(custom={"^00": 1})(tree, all_of(tree), Fraction(1, 2))
     assert counted[0] == 1200
     assert sum(counted) == 1600
-    apart = dist.erk(custom={"^00": "0.25"}, count_custom=False)(tree, _all(tree), Fraction(1, 2))
+    apart = dist.erk(custom={"^00": "0.25"}, count_custom=False)(tree, all_of(tree), Fraction(1, 2))
     densities, _ = _oracle(shapes, 0.5, custom={0: 0.25})
     assert apart[0] == 300
     assert sum(apart[1:]) == 1000
     np.testing.assert_allclose(apart, np.multiply(densities, [1200, 1600, 400]), atol=1)
-    first = dist.uniform(custom={"^00": 1, "^0": "0.1"})(tree, _all(tree), Fraction(1, 2))
+    first = dist.uniform(custom={"^00": 1, "^0": "0.1"})(tree, all_of(tree), Fraction(1, 2))
     assert first == (1200, 160, 40)  # the first rule that fits decides
     with pytest.raises(ValueError, match=r"leave -1,280 entries"):
-        dist.erk(custom={"^01": 1})(tree, _all(tree), Fraction(1, 10))
+        dist.erk(custom={"^01": 1})(tree, all_of(tree), Fraction(1, 10))
     with pytest.raises(ValueError, match="matches no leaf"):
-        dist.erk(custom={"^stem": 1})(tree, _all(tree), Fraction(1, 2))
+        dist.erk(custom={"^stem": 1})(tree, all_of(tree), Fraction(1, 2))
     with pytest.raises(ValueError, match=r"the density of '\^00' must lie in \(0, 1\], got 2"):
-        dist.erk(custom={"^00": 2})(tree, _all(tree), Fraction(1, 2))
+        dist.erk(custom={"^00": 2})(tree, all_of(tree), Fraction(1, 2))
 
 
 def test_uniform_plus_divides_by_what_is_left():
-    tree = _tree([(100,), (2000,), (1000,)])
+    tree = tree_of([(100,), (2000,), (1000,)])
     rule = dist.uniform_plus(first="^00", last="^02")
-    assert rule(tree, _all(tree), Fraction(15, 100)) == (100, 165, 200)
-    assert rule(tree, _all(tree), Fraction(1, 4)) == (100, 450, 225)
+    assert rule(tree, all_of(tree), Fraction(15, 100)) == (100, 165, 200)
+    assert rule(tree, all_of(tree), Fraction(1, 4)) == (100, 450, 225)
     legacy = dist.uniform_plus(first="^00", last="^02", legacy=True)
     # Fantastic Weights: (465 - 100 - 200) / 3100 of 2000, 58 entries short of the target
-    assert legacy(tree, _all(tree), Fraction(15, 100)) == (100, 106, 200)
-    assert legacy(tree, _all(tree), Fraction(1, 4)) == (100, 500, 250)
+    assert legacy(tree, all_of(tree), Fraction(15, 100)) == (100, 106, 200)
+    assert legacy(tree, all_of(tree), Fraction(1, 4)) == (100, 500, 250)
     with pytest.raises(ValueError, match="must fit one prunable leaf and fits '00', '01', '02'"):
-        dist.uniform_plus(first="^0", last="^02")(tree, _all(tree), Fraction(1, 2))
+        dist.uniform_plus(first="^0", last="^02")(tree, all_of(tree), Fraction(1, 2))
     with pytest.raises(ValueError, match="take more than the whole budget of 155 entries"):
-        legacy(tree, _all(tree), Fraction(1, 20))
+        legacy(tree, all_of(tree), Fraction(1, 20))
     with pytest.raises(ValueError, match="leave -145 entries"):
-        rule(tree, _all(tree), Fraction(1, 20))
+        rule(tree, all_of(tree), Fraction(1, 20))
     none = dist.uniform_plus(first=None, last="^02")
-    assert none(tree, _all(tree), Fraction(1, 2)) == (50, 1000, 500)
-
-
-def _values(shapes, seed=0):
-    random = np.random.default_rng(seed)
-    return {n: random.standard_normal(s).astype(np.float32) for n, s in ordered(shapes).items()}
-
-
-def test_global_magnitude_keeps_the_densities_of_a_global_selection():
-    params = _values([(6, 5), (8,), (4, 4)])
-    params["01"] *= 3.0
-    may = {"00": True, "01": True, "02": False}
-    flat = np.concatenate([np.abs(params["00"]).ravel(), np.abs(params["01"]).ravel()])
-    top = np.argsort(-flat, kind="stable")[:19]
-    expected = (int((top < 30).sum()), int((top >= 30).sum()))
-    found = dist.global_magnitude()(params, may, Fraction(1, 2))
-    assert found == expected
-    assert all(type(c) is int for c in found)
-    traced = jax.jit(lambda p: dist.global_magnitude()(p, may, Fraction(1, 2)))(params)
-    assert tuple(int(c) for c in traced) == expected
-
-
-def test_the_best_entry_of_every_leaf_stays():
-    scores = {"a": jnp.arange(1.0, 9.0), "b": jnp.zeros(5), "c": jnp.full(3, -1.0)}
-    counts = dist.of_scores(scores)(scores, _all(scores), Fraction(5, 16))
-    assert counts == (3, 1, 1)
-    with pytest.raises(ValueError, match="2 entries for 3 prunable leaves"):
-        dist.of_scores(scores)(scores, _all(scores), Fraction(2, 16))
-    with pytest.raises(ValueError, match=r"score at 'a' has shape \(\)"):
-        dist.of_scores({**scores, "a": jnp.array(jnp.inf)})(scores, _all(scores), Fraction(1, 2))
-    with pytest.raises(ValueError, match="'b' holds NaN or infinity"):
-        dist.of_scores({**scores, "b": jnp.full(5, jnp.nan)})(scores, _all(scores), Fraction(1, 2))
-
-
-def test_of_masks_gives_back_the_counts_of_masks():
-    shapes = {"a": (6, 5), "b": (8,), "c": (3, 4)}
-    counts = {"a": 11, "b": 5, "c": 2}
-    masks = {n: (np.arange(np.prod(s)) < counts[n]).reshape(s) for n, s in shapes.items()}
-    params = {n: np.ones(s, np.float32) for n, s in shapes.items()}
-    rule = dist.of_masks(jax.tree.map(jnp.asarray, masks))
-    assert rule(params, _all(params), Fraction(18, 50)) == (11, 5, 2)
-    assert sum(rule(params, _all(params), Fraction(9, 10))) == 45  # "b" is full before the others
-    with pytest.raises(TypeError, match="'a' is being traced"):
-        jax.jit(lambda m: dist.of_masks(m)(params, _all(params), Fraction(1, 2)))(masks)
-    empty = {**masks, "c": np.zeros((3, 4), bool)}
-    with pytest.raises(ValueError, match="'c' keeps nothing"):
-        dist.of_masks(jax.tree.map(jnp.asarray, empty))(params, _all(params), Fraction(1, 2))
+    assert none(tree, all_of(tree), Fraction(1, 2)) == (50, 1000, 500)
 
 
 @pytest.mark.parametrize("density", [0, 0.0, "-0.1", 1.5])
 def test_gn_1_density_zero_and_above_one_get_their_sentence(density):
-    tree = _tree(CNN)
+    tree = tree_of(CNN)
     with pytest.raises(ValueError, match=r"density must lie in \(0, 1\], got .* 1 is dense"):
-        dist.erk()(tree, _all(tree), Fraction(str(density)))
+        dist.erk()(tree, all_of(tree), Fraction(str(density)))
     with pytest.raises(ValueError, match="training that ends sparse begins"):
         wj.top_masks({"w": jnp.ones(4)}, density=density)
 
 
 def test_other_wrong_input_gets_its_sentence():
-    tree = _tree(CNN)
+    tree = tree_of(CNN)
     with pytest.raises(ValueError, match=r"did you mean 'erk'\? Known are uniform, er, erk"):
         dist.named("erkk")
     with pytest.raises(ValueError, match=r"pass wj\.dst\.distributions\.uniform_plus\(first="):
@@ -378,9 +300,9 @@ def test_other_wrong_input_gets_its_sentence():
     with pytest.raises(ValueError, match="No leaf is prunable"):
         dist.erk()(tree, jax.tree.map(lambda _: False, tree), Fraction(1, 2))
     with pytest.raises(ValueError, match=r"'00' has shape .* and no entries"):
-        dist.erk()(_tree([(0, 4)]), {"00": True}, Fraction(1, 2))
+        dist.erk()(tree_of([(0, 4)]), {"00": True}, Fraction(1, 2))
     with pytest.raises(ValueError, match=r"density 0\.\d+ keeps|keeps 3 entries for 4"):
-        dist.erk()(tree, _all(tree), Fraction(3, 94_304))
+        dist.erk()(tree, all_of(tree), Fraction(3, 94_304))
     assert dist.named(dist.NAMED["er"]) is dist.NAMED["er"]
 
 
@@ -390,36 +312,3 @@ def test_counts_of_large_leaves_are_exact():
         tree = {"w": jax.ShapeDtypeStruct((size,), jnp.float32)}
         expected = (2 * size + 10) // 20  # round half up; no half occurs
         assert dist.uniform()(tree, {"w": True}, Fraction(1, 10)) == (expected,)
-
-
-MAY = {"a": True, "b": False, "c": True}
-SHAPES = {"a": (6, 5), "b": (4,), "c": (9,)}
-PARAMS = {n: jax.ShapeDtypeStruct(s, jnp.float32) for n, s in SHAPES.items()}
-
-
-def test_sampled_masks_have_the_counts():
-    masks = dist.sample(jax.random.key(0), PARAMS, MAY, (11, 4))
-    assert (int(masks["a"].sum()), int(masks["c"].sum())) == (11, 4)
-    assert (masks["a"].shape, masks["b"].shape, masks["c"].shape) == ((6, 5), (), (9,))
-    assert bool(masks["b"])
-    # JP-12: another seed, another mask; more entries keep those that were there
-    other = dist.sample(jax.random.key(1), PARAMS, MAY, (11, 4))
-    assert float(wj.mask_distance(masks, other)) > 0
-    more = dist.sample(jax.random.key(0), PARAMS, MAY, (20, 5))
-    assert bool(jnp.all(more["a"] | ~masks["a"]))
-
-
-def test_bernoulli_masks_have_the_counts_on_average():
-    draw = jax.jit(
-        jax.vmap(lambda key: dist.sample(key, PARAMS, MAY, (12, 3), exact=False)["a"].sum())
-    )
-    counts = np.asarray(draw(jax.random.split(jax.random.key(0), 600)))
-    assert counts.std() > 1  # FW-4
-    assert abs(counts.mean() - 12) < 4.5 * np.sqrt(30 * 0.4 * 0.6 / 600)
-
-
-def test_sample_refuses_counts_that_do_not_fit():
-    with pytest.raises(ValueError, match="3 counts for 2 prunable leaves"):
-        dist.sample(jax.random.key(0), PARAMS, MAY, (1, 2, 3))
-    with pytest.raises(ValueError, match="10 entries of 'c' cannot be kept: it has 9"):
-        dist.sample(jax.random.key(0), PARAMS, MAY, (1, 10))

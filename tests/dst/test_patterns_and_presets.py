@@ -68,7 +68,7 @@ def test_constant_fan_in_by_selection_in_every_output():
         ({"density": None}, "Say how sparse"),
         ({"every": 0}, "every must be a positive number"),
         ({"every": 100, "total_steps": 50, "stop": 0.75}, "the update period is longer"),
-        ({"stop": 0.75}, "whose length is not known. Pass total_steps="),
+        ({"stop": 0.75}, "whose length is not known. Add total_steps="),
         ({"stop": 5, "start": 9}, "Masks would never be updated"),
         ({"drop": "magnitud"}, "is no criterion"),
         ({"grow": "grad"}, "is no growth rule"),

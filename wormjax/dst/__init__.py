@@ -8,6 +8,7 @@ from wormjax.dst import _schedules as schedules
 from wormjax.dst import analysis, criteria, distributions, growth
 from wormjax.dst._channels import channel_masks
 from wormjax.dst._kernels import kernels
+from wormjax.dst._scaled_init import scaled_init
 from wormjax.dst._seen import Seen
 from wormjax.dst._state import SparseState
 from wormjax.dst._transformation import sparse_training
@@ -25,6 +26,7 @@ __all__ = [
     "patterns",
     "presets",
     "ramps",
+    "scaled_init",
     "schedules",
     "sparse_training",
 ]

@@ -1,7 +1,8 @@
 """The masks that sparse training starts with."""
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -15,6 +16,8 @@ from wormjax.dst._patterns import Pattern, Unstructured, kept_in_segment, top
 from wormjax.dst._refresh import widened
 from wormjax.dst._seen import finite
 from wormjax.dst.distributions import NAMED, Distribution, named
+from wormjax.dst.distributions._capped import capped
+from wormjax.dst.distributions._layers import Custom, custom_densities
 from wormjax.dst.distributions._sample import kept_with_probability
 from wormjax.scores._protocol import Layout, Leaf
 
@@ -39,11 +42,16 @@ def distribution_of(distribution: str | Distribution) -> Distribution:
 
 
 def units_kept(
-    distribution: Distribution, layout: Layout, patterns: Sequence[Pattern], density: Fraction
+    distribution: Distribution,
+    layout: Layout,
+    patterns: Sequence[Pattern],
+    density: Fraction,
+    most: Mapping[str, Fraction],
 ) -> tuple[Any, ...]:
-    """Return how many units every segment of every prunable leaf keeps at this density.
+    """Return how many units every segment of every prunable leaf keeps at this density, and at most its bound.
 
     Raises:
+      TypeError: there are bounds or patterns, and counts that are being traced.
       ValueError: the distribution returns other counts than one for each prunable leaf, from 0 to its size.
     """
     params = layout.params({})
@@ -60,6 +68,12 @@ def units_kept(
             raise ValueError(
                 f"The distribution keeps {count} entries of {leaf.name!r}, which has {leaf.value.size}."
             )
+    if most:
+        sizes = [leaf.value.size for leaf in layout.ranked]
+        names = [leaf.name for leaf in layout.ranked]
+        for name, count in zip(names, entries, strict=True):
+            _check_known(name, count, "max_density needs to know it")
+        entries = capped(entries, sizes, names, most)
     return tuple(
         _units(p, leaf, count)
         for p, leaf, count in zip(patterns, layout.ranked, entries, strict=True)
@@ -70,11 +84,45 @@ def _units(pattern: Pattern, leaf: Leaf, count: Any) -> Any:
     if not isinstance(count, jax.core.Tracer):
         return kept_in_segment(pattern, leaf.value.shape, count)
     if not isinstance(pattern, Unstructured):
-        raise TypeError(
-            f"The distribution's count for {leaf.name!r} depends on arrays that are being traced, and the pattern "
-            f"{pattern} needs to know it. Call init outside of jax.jit."
-        )
+        _check_known(leaf.name, count, f"the pattern {pattern} needs to know it")
     return count
+
+
+def _check_known(name: str, count: Any, why: str) -> None:
+    if isinstance(count, jax.core.Tracer):
+        raise TypeError(
+            f"The distribution's count for {name!r} depends on arrays that are being traced, and {why}. Call init "
+            "outside of jax.jit."
+        )
+
+
+def bounds_of(most: Any, layout: Layout) -> dict[str, Fraction]:
+    """Return the largest density of prunable leaves by name; of those that have none, none."""
+    if most is None:
+        return {}
+    by_rule: Custom = most if isinstance(most, Mapping) else {".*": most}
+    return custom_densities(layout.params({}), layout.ranked, by_rule)
+
+
+def units_at_most(
+    most: Mapping[str, Fraction], layout: Layout, patterns: Sequence[Pattern], kept: Any
+) -> Array:
+    """Return how many units of a segment every prunable leaf may keep.
+
+    Raises:
+      ValueError: a leaf keeps more units than that already, where their number is known.
+    """
+    bounds = []
+    for i, (leaf, pattern) in enumerate(zip(layout.ranked, patterns, strict=True)):
+        segments, units, _ = pattern.layout(leaf.value.shape)
+        bound = math.floor(most.get(leaf.name, Fraction(1)) * units)
+        if not isinstance(kept, jax.core.Tracer) and int(kept[i]) > bound:
+            raise ValueError(
+                f"{leaf.name!r} keeps {int(kept[i])} units of {units} in each of {segments} segments, and max_density "
+                f"allows {bound}. Raise it, or start with other masks or another pattern."
+            )
+        bounds.append(bound)
+    return jnp.array(bounds, jnp.int32)
 
 
 def draw(
@@ -88,29 +136,27 @@ def draw(
 
     Counts are exact, but under ``"bernoulli"``.
     """
-    masks = _draw(how, tuple(patterns), key, list(leaves), counts)
-    return [sharded_like(m, x) for m, x in zip(masks, leaves, strict=True)]
+    return [
+        sharded_like(_drawn(how, pattern, key, jnp.int32(i), x, counts[i]), x)
+        for i, (pattern, x) in enumerate(zip(patterns, leaves, strict=True))
+    ]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _draw(
-    how: Initial, patterns: tuple[Pattern, ...], key: Array, leaves: list[Array], counts: Array
-) -> list[Array]:
-    masks = []
-    for i, (pattern, x) in enumerate(zip(patterns, leaves, strict=True)):
-        # step 0: mask updates fold steps from 1 on
-        own = jax.random.fold_in(jax.random.fold_in(key, 0), i)
-        if how == "bernoulli":
-            masks.append(kept_with_probability(own, x.shape, counts[i]))
-            continue
-        if how == "magnitude":
-            scores = pattern.units(finite(jnp.abs(widened(x))))
-        else:
-            segments, units, _ = pattern.layout(x.shape)
-            shape = x.shape if isinstance(pattern, Unstructured) else (segments, units)
-            scores = jax.random.uniform(own, shape, jnp.float32)
-        masks.append(pattern.spread(top(scores, counts[i], pattern), x.shape))
-    return masks
+@functools.partial(jax.jit, static_argnums=(0, 1))  # compiled once for all leaves of one shape
+def _drawn(
+    how: Initial, pattern: Pattern, key: Array, leaf: Array, x: Array, count: Array
+) -> Array:
+    # step 0: mask updates fold steps from 1 on
+    own = jax.random.fold_in(jax.random.fold_in(key, 0), leaf)
+    if how == "bernoulli":
+        return kept_with_probability(own, x.shape, count)
+    if how == "magnitude":
+        scores = pattern.units(finite(jnp.abs(widened(x))))
+    else:
+        segments, units, _ = pattern.layout(x.shape)
+        shape = x.shape if isinstance(pattern, Unstructured) else (segments, units)
+        scores = jax.random.uniform(own, shape, jnp.float32)
+    return pattern.spread(top(scores, count, pattern), x.shape)
 
 
 def sharded_like(mask: Array, leaf: Any) -> Array:

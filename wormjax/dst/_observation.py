@@ -71,6 +71,7 @@ def refreshed(
         targets(settings, state),
         connections(state, old) if now is None else now,
         observed,
+        state.most,
     )
 
 

@@ -327,6 +327,27 @@ def ste(inner: Inner, key: Keys, density: Density, *, total_steps: int, **settin
     )
 
 
+def top_kast(
+    inner: Inner, key: Keys, density: Density, *, total_steps: int, **settings: Any
+) -> Made:
+    """Top-KAST with a dense backward pass: the largest magnitudes of a dense copy, chosen anew every so often.
+
+    `ste` whose masks follow every 100 steps. Deviations: every entry of the copy is trained, where the paper trains a
+    set somewhat larger than the mask; its penalty of entries outside the mask is left to the inner optimizer.
+
+    Args:
+      inner: any optimizer; it trains the dense copy.
+      key: PRNG key.
+      density: fraction that is kept.
+      total_steps: length of the training in optimizer updates.
+      **settings: of `wormjax.sparse_training`.
+
+    References:
+      Jayakumar et al., `Top-KAST: Top-K Always Sparse Training <https://arxiv.org/abs/2106.03517>`_, 2021
+    """
+    return ste(inner, key, density, total_steps=total_steps, **{"every": 100, **settings})
+
+
 def acdc(
     inner: Inner,
     key: Keys,

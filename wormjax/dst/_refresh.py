@@ -92,6 +92,7 @@ def refresh(
     targets: Array,
     now: Connections,
     observed: Observed,
+    most: Array | None = None,
 ) -> Connections:
     """Update the masks.
 
@@ -103,6 +104,7 @@ def refresh(
       targets: int32 (leaves): units that every segment shall keep.
       now: the connections before.
       observed: weights, gradients and what else is known.
+      most: int32 (leaves): units that no segment exceeds, where leaves share growth; or None.
     """
     if not now.masks:
         return now
@@ -201,7 +203,8 @@ def refresh(
             ~(s if settings.allow_regrow_dropped else a) for s, a in zip(stay, alive, strict=True)
         ]
         if settings.grow.shares is not None:
-            missing = share_out(_values(settings, now, observed), jnp.sum(missing), _count(free))
+            room = _count(free) if most is None else jnp.minimum(_count(free), most - kept)
+            missing = share_out(_values(settings, now, observed), jnp.sum(missing), room)
         chosen = [
             s | _grown(settings, patterns[i], now, observed, i, free[i], missing[i], keys[i])
             for i, s in enumerate(stay)

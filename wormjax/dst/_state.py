@@ -21,6 +21,7 @@ from wormjax.dst._patterns import Pattern
         "masks",
         "counts",
         "targets",
+        "most",
         "count",
         "since",
         "key",
@@ -43,6 +44,7 @@ class SparseState:
         `wormjax.PackedMask` under ``packed=True``. Read them with `wormjax.masks_of`.
       counts: int32 (prunable leaves): units that every segment keeps; entries, where masks are unstructured.
       targets: int32 (2, prunable leaves): ``counts`` at the start and at the end of a changing density; or None.
+      most: int32 (prunable leaves): units that no segment exceeds, where leaves share growth; or None.
       count: int32, optimizer updates seen.
       since: int32, optimizer updates since the last mask update.
       key: PRNG key; folded with the step and the leaf.
@@ -61,6 +63,7 @@ class SparseState:
     masks: PyTree[Any]
     counts: Int[Array, "..."]
     targets: Int[Array, "..."] | None
+    most: Int[Array, "..."] | None
     count: Int[Array, "..."]
     since: Int[Array, "..."]
     key: Key[Array, "..."]

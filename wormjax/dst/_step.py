@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +14,7 @@ from jaxtyping import Array, PyTree
 from wormjax._masks import check_same_structure
 from wormjax._packing import PackedMask, pack, unpack
 from wormjax._paths import leaf_names
-from wormjax.dst._followers import (
-    Follower,
-    averaged,
-    followers,
-    zeroed,
-)
+from wormjax.dst._followers import Follower, averaged, followers, zeroed
 from wormjax.dst._observation import Trees, connections, refreshed, remember, targets
 from wormjax.dst._patterns import Pattern
 from wormjax.dst._refresh import Connections, select_anew
@@ -67,185 +62,223 @@ def _update(
     trees = Trees(treedef, params_leaves, jax.tree.leaves(updates), at)
     names = leaf_names(params)
     patterns = tuple(settings.pattern_of(names[i], params_leaves[i]) for i in at)
-    old = [flags[i] for i in at]
-
-    step = optax.safe_increment(state.count)
-    state = dataclasses.replace(state, count=step)
-    if settings.order == "skip":
-        outs, state = _skipping(settings, inner, patterns, trees, old, state, extra)
-    elif settings.straight_through:
-        outs, state = _straight_through(settings, inner, patterns, trees, old, state, extra)
-    else:
-        outs, state = _stepping(settings, inner, patterns, trees, old, state, extra)
-    return outs, state
+    state = dataclasses.replace(state, count=optax.safe_increment(state.count))
+    given = Given(
+        settings, inner, patterns, trees, _found(settings, inner, state.inner, trees), extra
+    )
+    if settings.straight_through:
+        return _straight_through(given, state)
+    return (_after if settings.order == "after" else _in_turn)(given, state)
 
 
 _update_jit = jax.jit(_update, static_argnums=(0, 1))
 
 
-def _stepping(
-    settings: Settings,
-    inner: optax.GradientTransformationExtraArgs,
-    patterns: tuple[Pattern, ...],
-    trees: Trees,
-    old: list[Array],
-    state: SparseState,
-    extra: dict[str, Any],
-) -> tuple[PyTree, SparseState]:
-    """Mask update and optimizer step, in either order; the step is never skipped."""
-    weights, grads = trees.ranked(trees.params), trees.ranked(trees.updates)
-    found = _found(settings, inner, state.inner, trees)
-    if settings.order == "before":
-        shown = trees.tree(trees.params, _masked(weights, old))
-        given = trees.tree(trees.updates, _masked(grads, old)) if settings.mask_gradients else None
-        state = _zeroed(settings, found, trees, old, state)
-        changed, inner_state = inner.update(
-            trees.tree(trees.updates) if given is None else given, state.inner, shown, **extra
-        )
-        moved = trees.ranked(trees.treedef.flatten_up_to(changed))
-        # what apply_updates would give, which is what the criterion sees
-        stepped = [
-            jnp.where(m, (w + u).astype(w.dtype), jnp.zeros((), w.dtype))
-            for w, u, m in zip(weights, moved, old, strict=True)
-        ]
-        state = dataclasses.replace(state, inner=inner_state)
-        if not settings.mask_gradients:
-            state = _zeroed(settings, found, trees, old, state)
-        state, values = _gated(settings, patterns, trees, old, state, found, extra, stepped)
-        new = _ranked_masks(state)
-        outs = [
-            _emitted(m, w, u if v is None else u + (v - s).astype(u.dtype))
-            for m, w, u, s, v in zip(
-                new, weights, moved, stepped, values or _nothing(new), strict=True
-            )
-        ]
-        return trees.tree(trees.treedef.flatten_up_to(changed), outs), state
+class Given(NamedTuple):
+    """What an update reads at every step."""
 
-    state, values = _gated(settings, patterns, trees, old, state, found, extra, weights)
-    new = _ranked_masks(state)
-    state = _zeroed(settings, found, trees, new, state)
-    shown = trees.tree(trees.params, values or _masked(weights, new))
-    masked = _masked(grads, new) if settings.mask_gradients else grads
-    changed, inner_state = inner.update(
-        trees.tree(trees.updates, masked), state.inner, shown, **extra
-    )
-    state = dataclasses.replace(state, inner=inner_state)
-    if not settings.mask_gradients:
-        state = _zeroed(settings, found, trees, new, state)
-    moved = trees.ranked(trees.treedef.flatten_up_to(changed))
-    outs = [
-        _emitted(m, w, u if v is None else u + (v - w).astype(u.dtype))
-        for m, w, u, v in zip(new, weights, moved, values or _nothing(new), strict=True)
-    ]
-    return trees.tree(trees.treedef.flatten_up_to(changed), outs), state
+    settings: Settings
+    inner: optax.GradientTransformationExtraArgs
+    patterns: tuple[Pattern, ...]
+    trees: Trees
+    found: list[Follower] | None
+    extra: dict[str, Any]
 
 
-def _skipping(
-    settings: Settings,
-    inner: optax.GradientTransformationExtraArgs,
-    patterns: tuple[Pattern, ...],
-    trees: Trees,
-    old: list[Array],
-    state: SparseState,
-    extra: dict[str, Any],
-) -> tuple[PyTree, SparseState]:
-    """A mask update takes the place of an optimizer step."""
-    weights, grads = trees.ranked(trees.params), trees.ranked(trees.updates)
-    found = _found(settings, inner, state.inner, trees)
+def _after(given: Given, state: SparseState) -> tuple[PyTree, SparseState]:
+    """The mask update where it is time, and the optimizer's step under the new masks, always."""
+    settings, trees = given.settings, given.trees
+    weights, old = trees.ranked(trees.params), _ranked_masks(state)
+    state = remember(settings, trees, old, state)
+    averages = settings.opt_state == "mean"
+
+    def rewire(now: Connections, inner_state: PyTree) -> tuple[Connections, PyTree]:
+        return _rewired(given, state, weights, now, inner_state)
+
     due = settings.timing.due(state.count)
-    state, values = _gated(settings, patterns, trees, old, state, found, extra, weights)
-    new = _ranked_masks(state)
-    # the optimizer steps at a mask update too, and what it says is not taken: a choice between two
-    # results is fused with what computes them, and a conditional would copy state and updates
-    trained = _zeroed(settings, found, trees, new, state)
-    given = _masked(grads, new) if settings.mask_gradients else grads
+    now = _connected(settings, state, weights)
+    now, inner_state = _if(due, rewire, now, state.inner if averages else None)
+    state = _with(settings, state, now)
+    if averages:
+        state = dataclasses.replace(state, inner=inner_state)
+    leaves, state = _stepped(given, trees.updates, state, now.values)
+    leaves = _moved(trees, leaves, weights, now.values)
+    return _emitted(trees, leaves, state), _counted(state, due)
+
+
+def _in_turn(given: Given, state: SparseState) -> tuple[PyTree, SparseState]:
+    """The mask update in place of the optimizer's step ("skip"), or following it ("before").
+
+    A loop of no or one round for a step with a mask update, and one for a step without: nothing is computed that
+    is not taken, and the updates come to lie where the gradients were, so that nothing is copied either.
+    """
+    settings, trees = given.settings, given.trees
+    weights = trees.ranked(trees.params)
+    skips = settings.order == "skip"
+    if skips:
+        state = remember(settings, trees, _ranked_masks(state), state)
+
+    def step(carry: Carry) -> Carry:
+        grads, masks = _gradients(trees, carry.leaves), _ranked_masks(carry.state)
+        leaves, state = _stepped(given, grads, carry.state)
+        if not skips:
+            seen = _applied(weights, trees.ranked(leaves), masks)
+            state = remember(settings, trees._replace(updates=grads), masks, state, seen)
+        return Carry(leaves, state)
+
+    def move(carry: Carry) -> Carry:
+        grads, masks = _gradients(trees, carry.leaves), _ranked_masks(carry.state)
+        if skips:
+            leaves, state, seen = carry.leaves, carry.state, weights
+            if settings.changes_values:
+                leaves = [jnp.zeros_like(u) for u in leaves]
+        else:
+            leaves, state = step(carry)
+            seen = _applied(weights, trees.ranked(leaves), masks)
+        now, inner_state = _rewired(
+            given._replace(trees=trees._replace(updates=grads)),
+            state,
+            seen,
+            _connected(settings, state, seen),
+            state.inner,
+        )
+        state = dataclasses.replace(_with(settings, state, now), inner=inner_state)
+        return Carry(_moved(trees, leaves, seen, now.values), state)
+
+    due = settings.timing.due(state.count)
+    kinds, _ = jax.eval_shape(lambda: _stepped(given, trees.updates, state))
+    room = [
+        u if u.dtype == k.dtype else jnp.zeros(k.shape, k.dtype)
+        for u, k in zip(trees.updates, kinds, strict=True)
+    ]
+    carry = _once(due, move, Carry(room, state))
+    leaves, state = _once(~due, step, carry)
+    if skips and not settings.changes_values:
+        # here it is fused with what follows, and takes no memory
+        leaves = [jnp.where(due, jnp.zeros((), u.dtype), u) for u in leaves]
+    return _emitted(trees, leaves, state), _counted(state, due)
+
+
+class Carry(NamedTuple):
+    """What a step changes: gradients that become updates, by leaf, and the state."""
+
+    leaves: list[Array]
+    state: SparseState
+
+
+def _gradients(trees: Trees, leaves: list[Array]) -> list[Array]:
+    """The gradients where they lie; those of another type than their updates never moved there."""
+    return [x if x.dtype == u.dtype else u for x, u in zip(leaves, trees.updates, strict=True)]
+
+
+def _stepped(
+    given: Given, grads: list[Array], state: SparseState, values: list[Array] | None = None
+) -> tuple[list[Array], SparseState]:
+    """Return the optimizer's updates by leaf under the masks of the state, and the state after them.
+
+    The inner state is zeroed where the masks prune, so that what grows starts from zero. That goes before the
+    optimizer's step, where the compiler fuses it with the step. With masked gradients the state stays zero there, and
+    otherwise it is zeroed after the step too. Resetting new connections would read the old masks beyond the mask
+    update, which costs a copy of them at every step.
+    """
+    settings, inner, _, trees, found, extra = given
+    masks = _ranked_masks(state)
+    ranked = trees.ranked(grads)
+
+    def reset(inner_state: PyTree) -> PyTree:
+        if found is None or settings.opt_state not in ("reset", "mask"):
+            return inner_state
+        return zeroed(inner_state, found, dict(zip(trees.at, masks, strict=True)))
+
     changed, inner_state = inner.update(
-        trees.tree(trees.updates, given),
-        trained.inner,
-        trees.tree(trees.params, _masked(weights, new)),
+        trees.tree(grads, _masked(ranked, masks) if settings.mask_gradients else ranked),
+        reset(state.inner),
+        trees.tree(trees.params, values or _masked(trees.ranked(trees.params), masks)),
         **extra,
     )
-    trained = dataclasses.replace(trained, inner=inner_state)
     if not settings.mask_gradients:
-        trained = _zeroed(settings, found, trees, new, trained)
-    inner_state = _chosen(due, state.inner, trained.inner)
-    leaves = [
-        jnp.where(due, jnp.zeros((), u.dtype), u) for u in trees.treedef.flatten_up_to(changed)
-    ]
-    outs = [
-        _emitted(m, w, u if v is None else u + (v - w).astype(u.dtype))
-        for m, w, u, v in zip(
-            new, weights, trees.ranked(leaves), values or _nothing(new), strict=True
-        )
-    ]
-    return trees.tree(leaves, outs), dataclasses.replace(state, inner=inner_state)
+        inner_state = reset(inner_state)
+    return trees.treedef.flatten_up_to(changed), dataclasses.replace(state, inner=inner_state)
 
 
-def _straight_through(
-    settings: Settings,
-    inner: optax.GradientTransformationExtraArgs,
-    patterns: tuple[Pattern, ...],
-    trees: Trees,
-    old: list[Array],
-    state: SparseState,
-    extra: dict[str, Any],
-) -> tuple[PyTree, SparseState]:
+def _rewired(
+    given: Given, state: SparseState, seen: list[Array], now: Connections, inner_state: PyTree
+) -> tuple[Connections, PyTree]:
+    """The mask update: the connections after it, and the inner state where new ones take the mean of the others."""
+    settings, _, patterns, trees, found, extra = given
+    after = refreshed(settings, patterns, trees, now.masks, state, found, extra, seen, now)
+    if settings.opt_state == "mean" and found is not None:
+        old, new = (dict(zip(trees.at, m, strict=True)) for m in (now.masks, after.masks))
+        inner_state = averaged(inner_state, found, old, new)
+    return after, inner_state
+
+
+def _connected(settings: Settings, state: SparseState, seen: list[Array]) -> Connections:
+    """The connections before a mask update, with the weights where it changes them."""
+    now = connections(state, _ranked_masks(state))
+    return now._replace(values=_masked(seen, now.masks)) if settings.changes_values else now
+
+
+def _applied(weights: list[Array], moved: list[Array], masks: list[Array]) -> list[Array]:
+    """What `optax.apply_updates` would give, which is what a criterion sees after the step."""
+    return [
+        jnp.where(m, (w + u).astype(w.dtype), jnp.zeros((), w.dtype))
+        for w, u, m in zip(weights, moved, masks, strict=True)
+    ]
+
+
+def _moved(
+    trees: Trees, leaves: list[Array], seen: list[Array], values: list[Array] | None
+) -> list[Array]:
+    """The updates with what a mask update did to the weights that it saw."""
+    if values is None:
+        return leaves
+    ranked = [
+        u + (v - s).astype(u.dtype)
+        for u, v, s in zip(trees.ranked(leaves), values, seen, strict=True)
+    ]
+    return jax.tree.leaves(trees.tree(leaves, ranked))
+
+
+def _emitted(trees: Trees, leaves: list[Array], state: SparseState) -> PyTree:
+    """The updates: what the optimizer says, and minus the weight where it is pruned."""
+    weights, masks = trees.ranked(trees.params), _ranked_masks(state)
+    ranked = []
+    for mask, w, u in zip(masks, weights, trees.ranked(leaves), strict=True):
+        dtype = jnp.promote_types(u.dtype, w.dtype)  # exact in the weight's own precision
+        ranked.append(jnp.where(mask, u.astype(dtype), -w.astype(dtype)))
+    return trees.tree(leaves, ranked)
+
+
+def _counted(state: SparseState, due: Array) -> SparseState:
+    """The state with the steps since the last mask update."""
+    since = jnp.where(due, jnp.int32(0), optax.safe_increment(state.since))
+    return dataclasses.replace(state, since=since)
+
+
+def _straight_through(given: Given, state: SparseState) -> tuple[PyTree, SparseState]:
     """Train dense parameters with the gradients of the masked ones, and emit the way to their masked values."""
+    settings, inner, patterns, trees, _, extra = given
     assert state.latent is not None
-    latent = state.latent
     changed, inner_state = inner.update(
-        trees.tree(trees.updates), state.inner, trees.tree(trees.params, latent), **extra
+        trees.tree(trees.updates), state.inner, trees.tree(trees.params, state.latent), **extra
     )
-    moved = trees.ranked(trees.treedef.flatten_up_to(changed))
-    latent = [(x + u).astype(x.dtype) for x, u in zip(latent, moved, strict=True)]
-    now = connections(state, old)
+    leaves = trees.treedef.flatten_up_to(changed)
+    moved = trees.ranked(leaves)
+    latent = [(x + u).astype(x.dtype) for x, u in zip(state.latent, moved, strict=True)]
     goal = targets(settings, state)
 
     def select(now: Connections) -> tuple[Connections]:
         return (select_anew(patterns, goal, now, latent),)
 
+    now = connections(state, _ranked_masks(state))
     (now,) = _if(settings.timing.due(state.count), select, now)
-    weights = trees.ranked(trees.params)
-    outs = [
-        _emitted(m, w, (x - w).astype(jnp.promote_types(u.dtype, w.dtype)))
-        for m, w, x, u in zip(now.masks, weights, latent, moved, strict=True)
-    ]
     state = dataclasses.replace(_with(settings, state, now), inner=inner_state, latent=latent)
-    return trees.tree(trees.treedef.flatten_up_to(changed), outs), state
-
-
-def _gated(
-    settings: Settings,
-    patterns: tuple[Pattern, ...],
-    trees: Trees,
-    old: list[Array],
-    state: SparseState,
-    found: list[Follower] | None,
-    extra: dict[str, Any],
-    weights: list[Array],
-) -> tuple[SparseState, list[Array] | None]:
-    """Update the masks if it is time; return the state and the weights where they change."""
-    state = remember(settings, trees, old, state, weights)
-    now = connections(state, old)
-    if settings.changes_values:
-        now = now._replace(values=_masked(weights, old))
-
-    due = settings.timing.due(state.count)
-    averages = settings.opt_state == "mean"
-
-    def rewire(now: Connections, inner_state: PyTree) -> tuple[Connections, PyTree]:
-        after = refreshed(settings, patterns, trees, old, state, found, extra, weights, now)
-        if averages:
-            changed = dataclasses.replace(state, inner=inner_state)
-            inner_state = _averaged(found, trees, now.masks, after.masks, changed).inner
-        return after, inner_state
-
-    now, inner_state = _if(due, rewire, now, state.inner if averages else None)
-    state = _with(settings, state, now)
-    if averages:
-        state = dataclasses.replace(state, inner=inner_state)
-    since = jnp.where(due, jnp.int32(0), optax.safe_increment(state.since))
-    return dataclasses.replace(state, since=since), now.values
+    way = [
+        (x - w).astype(jnp.promote_types(u.dtype, w.dtype))
+        for w, x, u in zip(trees.ranked(trees.params), latent, moved, strict=True)
+    ]
+    return _emitted(trees, jax.tree.leaves(trees.tree(leaves, way)), state), state
 
 
 def _if(due: Array, change: Callable[..., Any], *now: Any) -> Any:
@@ -255,20 +288,17 @@ def _if(due: Array, change: Callable[..., Any], *now: Any) -> Any:
     carries masks in place. Floats pass through a conditional, which can be differentiated backwards.
     """
     if any(jnp.issubdtype(x.dtype, jnp.inexact) for x in jax.tree.leaves(now)):
-        return lax.cond(due, change, _unchanged, *now)
-
-    def once(carry: tuple[Array, Any]) -> tuple[Array, Any]:
-        return jnp.zeros_like(carry[0]), change(*carry[1])
-
-    return lax.while_loop(lambda carry: carry[0], once, (due, now))[1]
+        return lax.cond(due, change, lambda *now: now, *now)
+    return _once(due, lambda now: change(*now), now)
 
 
-def _unchanged(*now: Any) -> Any:
-    return now
+def _once(due: Array, change: Callable[[Any], Any], now: Any) -> Any:
+    """Change what is changed, in place, if it is time: a loop of no or one round."""
 
+    def body(carry: tuple[Array, Any]) -> tuple[Array, Any]:
+        return jnp.zeros_like(carry[0]), change(carry[1])
 
-def _chosen(due: Array, ours: PyTree, theirs: PyTree) -> PyTree:
-    return jax.tree.map(lambda a, b: jnp.where(due, a, b), ours, theirs)
+    return lax.while_loop(lambda carry: carry[0], body, (due, now))[1]
 
 
 def _found(
@@ -280,51 +310,8 @@ def _found(
     return followers(inner, inner_state, trees.tree(trees.params))
 
 
-def _zeroed(
-    settings: Settings,
-    found: list[Follower] | None,
-    trees: Trees,
-    masks: list[Array],
-    state: SparseState,
-) -> SparseState:
-    """Zero the inner state where the masks prune: what grows then starts from zero.
-
-    It goes before the optimizer's step, where the compiler fuses it with the step. With masked gradients the
-    state stays zero there, and otherwise it is zeroed after the step too. Resetting new connections would read the
-    old masks beyond the mask update, which costs a copy of them at every step.
-    """
-    if found is None or settings.opt_state not in ("reset", "mask"):
-        return state
-    by_index = dict(zip(trees.at, masks, strict=True))
-    return dataclasses.replace(state, inner=zeroed(state.inner, found, by_index))
-
-
-def _averaged(
-    found: list[Follower] | None,
-    trees: Trees,
-    old: list[Array],
-    new: list[Array],
-    state: SparseState,
-) -> SparseState:
-    if found is None:
-        return state
-    before = dict(zip(trees.at, old, strict=True))
-    after = dict(zip(trees.at, new, strict=True))
-    return dataclasses.replace(state, inner=averaged(state.inner, found, before, after))
-
-
-def _nothing(leaves: Sequence[Any]) -> list[Any]:
-    return [None] * len(leaves)
-
-
 def _masked(leaves: Sequence[Array], masks: Sequence[Array]) -> list[Array]:
     return [jnp.where(m, x, jnp.zeros((), x.dtype)) for x, m in zip(leaves, masks, strict=True)]
-
-
-def _emitted(mask: Array, weight: Array, change: Array) -> Array:
-    """The update: what the optimizer says, and minus the weight where it is pruned."""
-    dtype = jnp.promote_types(change.dtype, weight.dtype)  # exact in the weight's own precision
-    return jnp.where(mask, change.astype(dtype), -weight.astype(dtype))
 
 
 def _with(settings: Settings, state: SparseState, now: Connections) -> SparseState:

@@ -95,7 +95,8 @@ def _step(name: str, value: Any, total: int | None) -> int:
         return 0
     if total is None:
         raise ValueError(
-            f"{name}={value!r} is a fraction of the training, whose length is not known. Pass total_steps=, the number "
-            f"of optimizer updates, or {name} as a step."
+            f"{name}={value!r} is a fraction of the training, whose length is not known. Add total_steps=, the number "
+            "of optimizer updates: total_steps=epochs * batches_per_epoch. "
+            f"Or give {name} as a step, such as {name}={max(1, int(part * 10_000))} of 10,000."
         )
     return int(part * total)

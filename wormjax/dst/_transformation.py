@@ -17,7 +17,16 @@ from wormjax._truncate import cut_to
 from wormjax.dst import _schedules
 from wormjax.dst._followers import Treatment
 from wormjax.dst._grow_init import GrowInit
-from wormjax.dst._initial import Initial, counted, distribution_of, draw, sharded_like, units_kept
+from wormjax.dst._initial import (
+    Initial,
+    bounds_of,
+    counted,
+    distribution_of,
+    draw,
+    sharded_like,
+    units_at_most,
+    units_kept,
+)
 from wormjax.dst._kernels import kernel_like
 from wormjax.dst._normalisation import Norm, Normalisation, Over, Rescale
 from wormjax.dst._patterns import Unstructured, unstructured
@@ -29,6 +38,7 @@ from wormjax.dst._step import update as update_one
 from wormjax.dst._timing import Timing
 from wormjax.dst.criteria import Criterion, criterion_of
 from wormjax.dst.distributions import Distribution
+from wormjax.dst.distributions._layers import Custom
 from wormjax.dst.growth import Growth, growth_of
 from wormjax.scores._protocol import Layout, Rule, lay_out
 
@@ -63,6 +73,7 @@ def sparse_training(
     mask_gradients: bool = True,
     rounding: Literal["ceil", "floor"] = "ceil",
     min_kept: int = 1,
+    max_density: Density | Custom | None = None,
     normalize: Over | None = None,
     norm: Norm = "sum",
     rescale: Rescale | None = None,
@@ -104,7 +115,8 @@ def sparse_training(
         before the first gradient, and under `optax.MultiSteps` micro-batches do not count.
       start: first step that may update masks: a step (int) or a fraction of the training (float).
       stop: last such step, likewise; None is the end of the training.
-      total_steps: length of the training in optimizer updates; needed for fractions.
+      total_steps: length of the training in optimizer updates: epochs times batches an epoch. Fractions need it, and
+        nothing else tells it.
       guard_last: never update masks at the last step, after which nothing trains.
       prunable: which leaves: a tree of bools as `wormjax.prunable` returns, or a function to one. By default all
         kernels: rank 2 and more, no biases, scales or embeddings, stacked by a scan or not.
@@ -117,7 +129,8 @@ def sparse_training(
       scope: which weights a criterion compares: those of a ``"leaf"`` or all (``"global"``). Growth gives every leaf
         back what it lost, so that "global" decides where connections move most.
       order: ``"after"``: first the masks, then the optimizer's step, with the same gradient. ``"before"``: first the
-        step. ``"skip"``: the mask update takes the step's place (RigL, SET).
+        step. ``"skip"``: the mask update takes the step's place (RigL, SET). Under "after" an update can be
+        differentiated backwards; the other two compute what is due in loops, which cannot.
       allow_regrow_dropped: connections dropped in an update may grow back in it, with the value they had, as in all
         references. False drops fewer where there are too few other places.
       zero_on_drop: what is dropped and grows back starts like a new connection.
@@ -130,6 +143,9 @@ def sparse_training(
       mask_gradients: show the inner optimizer zero gradients at pruned weights. Growth sees the dense ones.
       rounding: of the number to drop.
       min_kept: of every segment of a pattern (or leaf), at least so many units are not dropped.
+      max_density: no leaf keeps a larger part of its entries than this: a number for all leaves, or one by path
+        rule, such as ``{"^head/": 0.5}``. What the distribution would give it beyond goes to the other leaves in
+        proportion, and so does growth that leaves share.
       normalize: divide scores by their norm over the ``"layer"``, ``"input"``, ``"output"``, ``"channel"`` or
         ``"depth"``, before they are compared.
       norm: ``"sum"``, ``"max"`` or ``"l2"`` of them.
@@ -255,10 +271,11 @@ def sparse_training(
             p.check(leaf.name, leaf.value.shape)
             _check_drawn(initial, leaf.name, p)
             _check_segments(settings, leaf.name, p.layout(leaf.value.shape)[0])
+        bounds = bounds_of(max_density, layout)
         if start_masks is None:
             assert chosen is not None
             assert first is not None
-            counts = _static_counts(chosen, layout, patterns, first)
+            counts = _static_counts(chosen, layout, patterns, first, bounds)
             drawn = draw(
                 "magnitude" if straight_through else initial, key, patterns, leaves, counts
             )
@@ -269,7 +286,9 @@ def sparse_training(
         targets = None
         if ramp is not None and kept is not None:
             assert chosen is not None
-            targets = jnp.stack([counts, _static_counts(chosen, layout, patterns, kept)])
+            targets = jnp.stack([counts, _static_counts(chosen, layout, patterns, kept, bounds)])
+        most = units_at_most(bounds, layout, patterns, counts) if bounds else None
+        shared = growth is not None and growth.shares is not None
         wide = [widened(jnp.zeros_like(x)) for x in leaves]
         tree = layout.params(
             {leaf.index: never_pruned() for leaf in layout.leaves}
@@ -279,6 +298,7 @@ def sparse_training(
             masks=pack(tree) if packed else tree,
             counts=counts,
             targets=targets,
+            most=most if shared else None,
             count=jnp.zeros((), jnp.int32),
             since=jnp.zeros((), jnp.int32),
             key=key,
@@ -349,9 +369,9 @@ def _check_drawn(initial: Initial, name: str, pattern: Any) -> None:
 
 
 def _static_counts(
-    distribution: Distribution, layout: Layout, patterns: list, density: Fraction
+    distribution: Distribution, layout: Layout, patterns: list, density: Fraction, most: dict
 ) -> Array:
-    kept = units_kept(distribution, layout, patterns, density) if patterns else ()
+    kept = units_kept(distribution, layout, patterns, density, most) if patterns else ()
     return jnp.array(kept, jnp.int32)
 
 

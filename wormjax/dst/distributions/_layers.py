@@ -79,10 +79,8 @@ def layers_of(params: PyTree, may: PyTree, stacked: Rule | Sequence[Rule] = ()) 
     return found
 
 
-def custom_densities(
-    params: PyTree, layers: Sequence[Layer], custom: Custom
-) -> dict[str, Fraction]:
-    """Return the densities that a map of path rules fixes, by layer name; the first rule that fits decides."""
+def custom_densities(params: PyTree, layers: Sequence[Any], custom: Custom) -> dict[str, Fraction]:
+    """Return the densities that a map of path rules names, by layer name; the first rule that fits decides."""
     fixed: dict[str, Fraction] = {}
     for rule, value in custom.items():
         density = as_density(f"the density of {rule!r}", value)

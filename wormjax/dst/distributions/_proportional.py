@@ -91,29 +91,37 @@ class Proportional:
 
 
 def scaled_densities(
-    raw: Sequence[Fraction], sizes: Sequence[int], budget: Fraction
+    raw: Sequence[Fraction],
+    sizes: Sequence[int],
+    budget: Fraction,
+    most: Sequence[Fraction] | None = None,
 ) -> tuple[Fraction, list[Fraction]]:
-    r"""Solve :math:`\sum_l d_l N_l = B` for :math:`d_l = \min(1, \varepsilon r_l)`.
+    r"""Solve :math:`\sum_l d_l N_l = B` for :math:`d_l = \min(b_l, \varepsilon r_l)`.
 
-    While some :math:`\varepsilon r_l` exceeds 1, every layer that attains the largest :math:`r_l` becomes
-    dense and the others share what is left. All numbers are exact fractions: a density of exactly 1 is found as
+    While some :math:`\varepsilon r_l` exceeds its bound, every layer that attains the largest :math:`r_l / b_l` gets
+    the bound and the others share what is left. All numbers are exact fractions: a density of exactly 1 is found as
     such, and rounding pushes no layer out.
 
     Args:
       raw: :math:`r_l`, positive.
       sizes: :math:`N_l`.
-      budget: :math:`B`, positive and at most the sum of the sizes.
+      budget: :math:`B`, positive and at most what the bounds allow.
+      most: :math:`b_l` in (0, 1]; 1 everywhere by default.
 
     Returns:
-      :math:`\varepsilon` of the layers that are not dense (0 where all are), and the densities.
+      :math:`\varepsilon` of the layers below their bounds (0 where there are none), and the densities.
     """
-    dense: set[int] = set()
-    while len(dense) < len(raw):
-        left = [i for i in range(len(raw)) if i not in dense]
-        rest = budget - sum(sizes[i] for i in dense)
+    bounds = [Fraction(1)] * len(raw) if most is None else list(most)
+    full: set[int] = set()
+    while len(full) < len(raw):
+        left = [i for i in range(len(raw)) if i not in full]
+        rest = budget - sum(bounds[i] * sizes[i] for i in full)
         epsilon = rest / sum((raw[i] * sizes[i] for i in left), Fraction(0))
-        largest = max(raw[i] for i in left)
+        largest = max(raw[i] / bounds[i] for i in left)
         if largest * epsilon <= 1:
-            return epsilon, [Fraction(1) if i in dense else epsilon * r for i, r in enumerate(raw)]
-        dense |= {i for i in left if raw[i] == largest}
-    return Fraction(0), [Fraction(1)] * len(raw)
+            return epsilon, [
+                b if i in full else epsilon * r
+                for i, (r, b) in enumerate(zip(raw, bounds, strict=True))
+            ]
+        full |= {i for i in left if raw[i] / bounds[i] == largest}
+    return Fraction(0), bounds

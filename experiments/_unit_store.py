@@ -61,8 +61,9 @@ class UnitStore:
             for name, value in position.items()
             if name != "records"
         }
-        losses = tuple(np.nan if x is None else x for x in position["losses"])
-        return tree, {**fields, "losses": losses}, position["records"]
+        if "losses" in fields:
+            fields["losses"] = tuple(np.nan if x is None else x for x in fields["losses"])
+        return tree, fields, position["records"]
 
     def save(self, phase: str, tree: PyTree, fields: Mapping[str, Any], log: MetricsLog) -> None:
         """Write a checkpoint; the records count as written.
@@ -70,10 +71,11 @@ class UnitStore:
         Args:
           phase: one of the phases.
           tree: the arrays.
-          fields: numbers, texts and tuples of them; ``losses`` may hold NaN and must be there.
+          fields: numbers, texts and tuples of them; ``losses`` may hold NaN.
           log: the records.
         """
         plain = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
-        plain["losses"] = [float(x) if np.isfinite(x) else None for x in fields["losses"]]
+        if "losses" in plain:
+            plain["losses"] = [float(x) if np.isfinite(x) else None for x in plain["losses"]]
         self._stores[phase].save(tree, {"records": log.sync(), **plain})
         self._last = time.monotonic()
