@@ -16,7 +16,11 @@ EVERYWHERE = [p for d in ("wormjax", "experiments", "benchmarks") for p in (ROOT
 
 CORE = {
     *("_masks", "_selection", "_prunable", "_paths", "_counts", "_packing", "_random_masks"),
-    *("_jaxprs", "rectified"),  # how a program is read and run otherwise, for scores and evaluation alike
+    *(
+        "_jaxprs",
+        "_source",
+        "rectified",
+    ),  # how a program is read and run otherwise, for scores and evaluation alike
 }
 THIRD_PARTY = {"jax", "flax", "optax", "orbax", "numpy", "jaxtyping"}
 ADAPTED = {"equinox", "keras"}  # an adapter may import its framework, inside a function

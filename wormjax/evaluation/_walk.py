@@ -33,6 +33,7 @@ class Cost(SupportsInt, Protocol):
 
 C = TypeVar("C", bound=Cost)
 
+
 def total(
     jaxpr: Jaxpr | ClosedJaxpr,
     count: Callable[[JaxprEqn], int | None],
