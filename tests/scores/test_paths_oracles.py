@@ -103,7 +103,10 @@ def test_random_mlp(wide):
         params, batch = [jnp.asarray(k, dtype) for k in kernels], jnp.asarray(x, dtype)
         tree = jitted(scores.px, params, [batch[:3], batch[3:]], apply=mlp)
         assert tree[0].dtype == dtype
-        tree, plain = [np.asarray(s) for s in tree], jitted(scores.synflow_l2, params, batch, apply=mlp)
+        tree, plain = (
+            [np.asarray(s) for s in tree],
+            jitted(scores.synflow_l2, params, batch, apply=mlp),
+        )
         plain = [np.asarray(s) for s in plain]
     for layer in tree:  # equal layer sums
         np.testing.assert_allclose(layer.sum(), 3498.2868073090, rtol=max(rtol, 1e-11))

@@ -87,7 +87,7 @@ class Network:
             Fixed(x, WEIGHT, frozenset((i,))) if i in self.weights else Fixed(x, SCALE)
             for i, x in enumerate(jax.tree.leaves(params))
         ]
-        for x in jax.tree.leaves(inputs):
+        for x in map(jnp.asarray, jax.tree.leaves(inputs)):
             start = None if run.literal else jnp.int32(0)
             operands.append(
                 run.signal(x, start) if jnp.issubdtype(x.dtype, jnp.floating) else Fixed(x)

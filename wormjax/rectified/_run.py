@@ -85,7 +85,7 @@ class Run:
         if eqn.primitive.name in CALLS:
             bodies = [one for one in inner if len(opened(one).invars) == len(operands)]
             if len(bodies) == 1:
-                return self.closed(bodies[0], operands)
+                return [_placed(v, eqn) for v in self.closed(bodies[0], operands)]
         if eqn.primitive.name == "scan":
             return self._scan(eqn, operands)
         rule = self.rules.get(eqn.primitive.name)
@@ -161,6 +161,12 @@ def of_fixed(array: Any, operands: Sequence[Value]) -> Fixed:
     fixed = [v for v in operands if isinstance(v, Fixed)]
     leaves = frozenset[int]().union(*(v.leaves for v in fixed))
     return Fixed(array, max((v.origin for v in fixed), default=LITERAL), leaves)
+
+
+def _placed(value: Value, eqn: JaxprEqn) -> Value:
+    """Give what a library's function could not compute the line that calls the function."""
+    unplaced = isinstance(value, Unknown) and not value.line
+    return Unknown(value.primitive, source_line(eqn)) if unplaced else value  # type: ignore[union-attr]
 
 
 def _entry(stack: Value, i: int) -> Value:
