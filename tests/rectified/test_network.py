@@ -208,7 +208,7 @@ def test_wrong_outputs_and_gates_are_refused():
     with pytest.raises(ValueError, match="does not depend on its inputs"):
         constant.record([W0], X)
     net = network(of(jax.nn.relu), [W0, W1], X, [0, 1])
-    gate = np.ones((2, 2), bool)
+    gate = jnp.ones((2, 2), bool)
     for gates in ((gate[:1],), (), (gate, gate)):
         if gates:
             with pytest.raises(ValueError, match="stored decisions"):

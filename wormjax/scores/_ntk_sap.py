@@ -1,6 +1,5 @@
 """NTK-SAP: keep the weights that hold up the spectrum of the neural tangent kernel, without weights or data."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -9,17 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from wormjax._selection import check_choice, check_scores
-from wormjax._shift import SHIFT_NAMES
-from wormjax.scores._protocol import (
-    SCALE_NAMES,
-    Layout,
-    Rule,
-    is_kernel,
-    last_name,
-    lay_out,
-    masked,
-    widened,
-)
+from wormjax.scores._fresh import fresh
+from wormjax.scores._protocol import Layout, Rule, is_kernel, lay_out, masked, widened
 
 
 def ntk_sap(
@@ -98,7 +88,9 @@ def ntk_sap(
     for index in range(resamples * len(batches)):
         batch = batches[index % len(batches)]
         draw, noise, shake = jax.random.split(jax.random.fold_in(key, index), 3)
-        base = params if weights == "given" else _draw(layout, draw, init)
+        base = params
+        if weights == "fresh":
+            base = fresh(layout, draw) if init is None else init(draw)
         z = jax.random.normal(noise, batch.shape, batch.dtype) if inputs == "noise" else batch
         moves = {
             leaf.index: epsilon
@@ -139,22 +131,3 @@ def _change(
         return jnp.sum(jnp.square(widened(difference)))
 
     return change
-
-
-def _draw(layout: Layout, key: PRNGKeyArray, init: Callable | None) -> PyTree:
-    if init is not None:
-        return init(key)
-    values = {}
-    for leaf in layout.leaves:
-        last, x = last_name(leaf.name), leaf.value
-        if not jnp.issubdtype(getattr(x, "dtype", int), jnp.floating):
-            continue
-        if last in SCALE_NAMES:
-            values[leaf.index] = jnp.ones_like(x)
-        elif last in SHIFT_NAMES:
-            values[leaf.index] = jnp.zeros_like(x)
-        elif leaf.ranked or is_kernel(leaf.name, x):
-            std = math.sqrt(2 / max(math.prod(x.shape[:-1]), 1))
-            own = jax.random.fold_in(key, leaf.index)
-            values[leaf.index] = std * jax.random.normal(own, x.shape, x.dtype)
-    return layout.params(values)
