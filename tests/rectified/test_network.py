@@ -19,7 +19,7 @@ SPELLINGS = {
     "maximum, number first": lambda z: jnp.maximum(0.0, z),
     "where": lambda z: jnp.where(z > 0, z, 0.0),
     "where, the other way": lambda z: jnp.where(z <= 0, 0.0, z),
-    "where, number first": lambda z: jnp.where(0.0 < z, z, 0.0),
+    "where, number first": lambda z: jnp.where(z > 0.0, z, 0.0),
     "product": lambda z: z * (z > 0).astype(z.dtype),
     "remat": jax.checkpoint(jax.nn.relu),
     "jit": jax.jit(lambda z: jax.nn.relu(z)),

@@ -1,5 +1,6 @@
 """Iterative pruning before training: score, keep fewer, score again."""
 
+import functools
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any, Literal, NamedTuple
@@ -135,6 +136,7 @@ def prune(
     )
 
 
+@functools.lru_cache(maxsize=16)  # one program for all densities and seeds of a method
 def _round(method: Method, scope: Scope, regrow: Regrow, threshold: Threshold) -> Callable:
     @jax.jit
     def step(params, masks, batches, key, kept):
