@@ -1,6 +1,7 @@
 """What a mask leaves of a network's paths: how many, through which channels, and which layers it empties."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -68,8 +69,8 @@ def connectivity(
     """Count the paths that a mask leaves.
 
     The network's own program is run on ones with weights 1 where one is kept, open rectifiers and without shifts and
-    normalisations; the derivative in a weight counts the paths through it. So an emptied layer beside a shortcut is told
-    from a network that has collapsed. Numbers of paths leave every dtype: logarithms are returned. A convolution
+    normalisations; the derivative in a weight counts the paths through it. So an emptied layer beside a shortcut is
+    told from a network that has collapsed. Numbers of paths leave every dtype: logarithms are returned. A convolution
     counts a path for every position; a mean over positions divides by their number; of a max pooling one input counts.
 
     The authors of PX speak of an effective layer width without defining it; ``effective_channels`` is ours.
@@ -94,30 +95,10 @@ def connectivity(
       >>> found.log2_paths, found.leaves["a"]
       (array([1.]), LeafPaths(kept=3, size=4, effective=2, channels=2, effective_channels=1))
     """
-    treedef = jax.tree.structure(params)
     places = weight_places(params)
     ones = jax.tree.map(lambda x: jnp.ones((1, *x.shape[1:]), x.dtype), inputs)
-
-    @jax.jit
-    def count(params: PyTree, masks: PyTree) -> tuple[Array, Array, list[Array], list[Array]]:
-        own = jax.tree.leaves(params)
-        net = network(apply, params, ones, places)
-
-        def total(weights: list[Array]) -> tuple[Array, tuple[Array, Array]]:
-            chosen = dict(zip(places, weights, strict=True))
-            whole = treedef.unflatten([chosen.get(i, x) for i, x in enumerate(own)])
-            outputs, exponent = net.paths(mask_weights(whole, masks), ones)
-            return jnp.sum(outputs), (jnp.sum(outputs, axis=0), exponent)
-
-        whole = [jnp.ones_like(own[i]) for i in places]
-        slopes, (outputs, exponent) = jax.grad(total, has_aux=True)(whole)
-        chosen = dict(zip(places, whole, strict=True))
-        kept = jax.tree.leaves(
-            mask_weights(treedef.unflatten([chosen.get(i, x) for i, x in enumerate(own)]), masks)
-        )
-        return outputs, exponent, [kept[i] != 0 for i in places], [s != 0 for s in slopes]
-
-    outputs, exponent, kept, slopes = jax.device_get(count(params, masks))
+    found_on_device = _count(apply, params, masks, ones)
+    outputs, exponent, kept, slopes = jax.device_get(found_on_device)
     names = leaf_names(params)
     found = {}
     for i, left, used in zip(places, kept, slopes, strict=True):
@@ -133,3 +114,26 @@ def connectivity(
     with np.errstate(divide="ignore"):
         logs = np.log2(np.asarray(outputs, np.float64)) + int(exponent)
     return Connectivity(found, logs, bool((outputs == 0).all()))
+
+
+@functools.partial(jax.jit, static_argnames="apply")
+def _count(
+    apply: Callable[[PyTree, Any], Array], params: PyTree, masks: PyTree, ones: PyTree
+) -> tuple[Array, Array, list[Array], list[Array]]:
+    """Return paths by output with their exponent, and of each weight whether it is kept and on a path."""
+    own, treedef = jax.tree.flatten(params)
+    places = weight_places(params)
+    net = network(apply, params, ones, places)
+
+    def left(weights: list[Array]) -> PyTree:
+        chosen = dict(zip(places, weights, strict=True))
+        return mask_weights(treedef.unflatten([chosen.get(i, x) for i, x in enumerate(own)]), masks)
+
+    def total(weights: list[Array]) -> tuple[Array, tuple[Array, Array]]:
+        outputs, exponent = net.paths(left(weights), ones)
+        return jnp.sum(outputs), (jnp.sum(outputs, axis=0), exponent)
+
+    whole = [jnp.ones_like(own[i]) for i in places]
+    slopes, (outputs, exponent) = jax.grad(total, has_aux=True)(whole)
+    kept = jax.tree.leaves(left(whole))
+    return outputs, exponent, [kept[i] != 0 for i in places], [s != 0 for s in slopes]

@@ -1,5 +1,6 @@
 """The empirical neural tangent kernel: exact where it fits, its trace by Hutchinson's estimate beyond."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -59,15 +60,13 @@ def ntk(
     """
     if block < 1:
         raise ValueError(f"block is {block}. Hold the gradients of at least one example.")
-    moving, network = _through(apply, params, masks)
-    jacobian = jax.jit(lambda m, x: _jacobian(network, m, x, outputs))
-    product = jax.jit(_gram)
     rows = [inputs[i : i + block] for i in range(0, inputs.shape[0], block)]
     parts: list[list[Any]] = [[None] * len(rows) for _ in rows]
     for a in range(len(rows)):
-        left = jacobian(moving, rows[a])
+        left = _jacobian(apply, params, masks, rows[a], outputs)
         for b in range(a, len(rows)):
-            parts[a][b] = product(left, left if a == b else jacobian(moving, rows[b]))
+            right = left if a == b else _jacobian(apply, params, masks, rows[b], outputs)
+            parts[a][b] = _gram(left, right)
             parts[b][a] = parts[a][b].T
     return jnp.block(parts)
 
@@ -96,7 +95,7 @@ class Spectrum(NamedTuple):
         return float(self.eigenvalues[-1])
 
 
-def ntk_spectrum(kernel: Array) -> Spectrum:
+def ntk_spectrum(kernel: Array | np.ndarray) -> Spectrum:
     """Return trace, eigenvalues and condition number of a kernel, in float64 on the host.
 
     Args:
@@ -130,17 +129,16 @@ def ntk_trace(
       >>> print(ntk_trace(lambda p, x: x @ p, jnp.ones((2, 1)), jnp.array([[1.0, 2.0], [0.0, 3.0]])))
       14.0
     """
-    moving, network = _through(apply, params, masks)
+    return _trace(apply, params, masks, inputs)
 
-    @jax.jit
-    def trace(moving: list[Array], inputs: Array) -> Array:
-        def add(total: Array, x: Array) -> tuple[Array, None]:
-            slopes = _jacobian(network, moving, x[None], "per_logit")
-            return total + sum(jnp.sum(jnp.square(s)) for s in slopes), None
 
-        return lax.scan(add, jnp.zeros((), moving[0].dtype), inputs)[0]
+@functools.partial(jax.jit, static_argnames="apply")
+def _trace(apply: Apply, params: PyTree, masks: PyTree, inputs: Array) -> Array:
+    def add(total: Array, x: Array) -> tuple[Array, None]:
+        slopes = _jacobian(apply, params, masks, x[None], "per_logit")
+        return total + sum(jnp.sum(jnp.square(s)) for s in slopes), None
 
-    return trace(moving, inputs)
+    return lax.scan(add, jnp.zeros((), inputs.dtype), inputs)[0]
 
 
 class Estimate(NamedTuple):
@@ -189,20 +187,21 @@ def ntk_trace_estimate(
     """
     if probes < 1:
         raise ValueError(f"probes must be at least 1, got {probes}.")
-    moving, network = _through(apply, params, masks)
-
-    @jax.jit
-    def probe(moving: list[Array], inputs: Array, key: PRNGKeyArray) -> Array:
-        signs = [
-            jax.random.rademacher(jax.random.fold_in(key, i), x.shape, x.dtype)
-            for i, x in enumerate(moving)
-        ]
-        _, change = jax.jvp(lambda m: network(m, inputs), (moving,), (signs,))
-        return jnp.sum(jnp.square(change))
-
-    found = [float(probe(moving, inputs, jax.random.fold_in(key, p))) for p in range(probes)]
+    keys = [jax.random.fold_in(key, p) for p in range(probes)]
+    found = [float(_probe(apply, params, masks, inputs, own)) for own in keys]
     error = float(np.std(found, ddof=1) / np.sqrt(probes)) if probes > 1 else float("nan")
     return Estimate(float(np.mean(found)), error)
+
+
+@functools.partial(jax.jit, static_argnames="apply")
+def _probe(apply: Apply, params: PyTree, masks: PyTree, inputs: Array, key: PRNGKeyArray) -> Array:
+    moving, network = _through(apply, params, masks)
+    signs = [
+        jax.random.rademacher(jax.random.fold_in(key, i), x.shape, x.dtype)
+        for i, x in enumerate(moving)
+    ]
+    _, change = jax.jvp(lambda m: network(m, inputs), (moving,), (signs,))
+    return jnp.sum(jnp.square(change))
 
 
 def _through(apply: Apply, params: PyTree, masks: PyTree | None) -> tuple[list[Array], Callable]:
@@ -220,8 +219,10 @@ def _through(apply: Apply, params: PyTree, masks: PyTree | None) -> tuple[list[A
     return [jnp.asarray(x) for x, m in zip(leaves, moves, strict=True) if m], network
 
 
-def _jacobian(network: Callable, moving: list[Array], x: Array, outputs: str) -> list[Array]:
+@functools.partial(jax.jit, static_argnames=("apply", "outputs"))
+def _jacobian(apply: Apply, params: PyTree, masks: PyTree, x: Array, outputs: str) -> list[Array]:
     """Return the gradients of all outputs of some examples, ``[n K, ...]`` a leaf."""
+    moving, network = _through(apply, params, masks)
 
     def of_one(x: Array) -> list[Array]:
         def wanted(moving: list[Array]) -> Array:
@@ -234,6 +235,7 @@ def _jacobian(network: Callable, moving: list[Array], x: Array, outputs: str) ->
     return [s.reshape(s.shape[0] * s.shape[1], *s.shape[2:]) for s in found]
 
 
+@jax.jit
 def _gram(a: list[Array], b: list[Array]) -> Array:
     parts = [
         x.reshape(x.shape[0], -1) @ y.reshape(y.shape[0], -1).T for x, y in zip(a, b, strict=True)
