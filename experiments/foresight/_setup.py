@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -47,12 +48,7 @@ class Setup:
         self.classes = data.classes
         self._held_out = data.held_out
         self.steps = data.steps(config.batch_size)
-        model = sized(config.model, data.image_shape, classes=data.classes)
-        fields = {"shortcut": config.shortcut, "scale_init": 1.0}
-        known = {f.name for f in dataclasses.fields(model)}
-        self.model = dataclasses.replace(
-            model, **{name: value for name, value in fields.items() if name in known}
-        )
+        self.model = _model(config, data)
         self.prepare = data.normalised("float32")
         self.view = abstract(self.model)
         self.network = Network(self.view.apply)
@@ -65,6 +61,7 @@ class Setup:
             per_class=config.per_class,
             subset=config.subset,
         )
+        self._first = self._first_task() if config.pretrain_data else None
         self.optimizer: optax.GradientTransformationExtraArgs = config.recipe.optimizer(self.steps)
         self._runners: dict[str, EpochRunner] = {}
         mode = pick_mode(config.driver)
@@ -214,17 +211,8 @@ class Setup:
     @functools.cache  # noqa: B019 - as long as the run
     def _pretrained(self, seed: int, folder: RunFolder) -> PyTree:
         config = self.config
-        data = place(
-            config.pretrain_data, split_seed=config.split_seed, limit=config.pretrain_limit
-        )
-        model = sized(config.model, data.image_shape, classes=data.classes)
-        if [x.shape for x in jax.tree.leaves(_body(abstract(model).params))] != [
-            x.shape for x in jax.tree.leaves(_body(self.view.params))
-        ]:
-            raise ValueError(
-                f"The model {config.model!r} has other shapes on {config.pretrain_data} than on {config.data}, so its "
-                "weights cannot be taken over. Choose one for images of any size, such as --model digits."
-            )
+        assert self._first is not None
+        data, model = self._first
         fresh = self._fresh(seed)
         own = jax.random.fold_in(jax.random.key(seed), _WEIGHTS)
         params = fresh["params"] | {"head": build(model, own).params["head"]}
@@ -258,6 +246,14 @@ class Setup:
             state = saved[0]
         one = take_seed(state, 0)
         return {"params": one.params, "stats": one.stats}
+
+
+def _model(config: ForesightConfig, data: Placed) -> ModelConfig:
+    """Return the model for a data set, with the shortcuts of the config where it has any, and scales that start at 1."""
+    model = sized(config.model, data.image_shape, classes=data.classes)
+    known = {field.name for field in dataclasses.fields(model)}
+    changes: dict[str, Any] = {"shortcut": config.shortcut, "scale_init": 1.0}
+    return dataclasses.replace(model, **{k: v for k, v in changes.items() if k in known})
 
 
 _kaiming = jax.jit(wj.foresight.reinitialised)

@@ -120,11 +120,20 @@ def layer_statistics(x):
     return mean, jnp.mean(jnp.square(x - mean), axis=-1, keepdims=True)
 
 
+def group_statistics(x):  # Flax's GroupNorm: statistics of a reshaped signal, repeated
+    groups = x.reshape(x.shape[0], 1, 2)
+    mean = jnp.mean(groups, axis=2)
+    var = jnp.mean(jnp.square(groups), axis=2) - jnp.square(mean)
+    return jnp.repeat(mean, 2, axis=1), jnp.repeat(var, 2, axis=1)
+
+
 def root_mean_square(x):
     return jnp.zeros_like(x[:, :1]), jnp.mean(x * x, axis=-1, keepdims=True)
 
 
-@pytest.mark.parametrize("statistics", [batch_statistics, layer_statistics, root_mean_square])
+@pytest.mark.parametrize(
+    "statistics", [batch_statistics, layer_statistics, group_statistics, root_mean_square]
+)
 def test_a_normalisation_by_its_own_input_is_left_out(statistics):
     def apply(p, x):
         x = x @ p[0]

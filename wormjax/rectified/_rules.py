@@ -10,6 +10,7 @@ Anything else is unknown: an error if the output depends on it.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -32,6 +33,11 @@ _FORM = (
     ),
     *("convert_element_type", "reduce_precision", "copy", "copy_p", "stop_gradient", "name"),
     *("dynamic_slice", "gather", "sharding_constraint", "optimization_barrier", "real", "pvary"),
+)
+# the same numbers in another form: what is subtracted from one may be the mean of the other
+_SAME = (
+    *("reshape", "transpose", "squeeze", "expand_dims", "convert_element_type", "copy", "name"),
+    *("reduce_precision", "stop_gradient", "sharding_constraint", "optimization_barrier"),
 )
 _SUMS = ("reduce_sum", "reduce_window_sum", "cumsum")
 _LARGEST = ("reduce_max", "reduce_window_max", "cummax")
@@ -56,8 +62,9 @@ def _form(run: Run, eqn: JaxprEqn, *operands: Value) -> Sequence[Value] | None:
         return None
     found = bind(eqn, operands)
     if isinstance(first, Signal):
-        root = first.root if eqn.primitive.name == "convert_element_type" else None
-        same = {"mean_of": first.mean_of} | ({} if root is None else {"root": root})
+        same: dict[str, Any] = {"mean_of": first.mean_of}
+        if eqn.primitive.name in _SAME:
+            same["root"] = first.root
         return [Signal(x, first.exponent, **same) for x in found]
     if isinstance(first, Gate):
         return [Gate(x) for x in found]

@@ -35,7 +35,7 @@ class Signal:
     Attributes:
       array: it, divided by ``2**exponent``.
       exponent: int32 scalar; None where values are as they are.
-      root: stands for the value through changes of dtype.
+      root: stands for the value through changes of dtype and shape.
       mean_of: the root of what this is a sum or mean of.
     """
 
