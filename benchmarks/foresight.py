@@ -14,7 +14,6 @@ that the noise of the machine could have decided the verdict.
 """
 
 import argparse
-import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -34,8 +33,8 @@ from wormjax.evaluation import macs, parameters
 from wormjax.foresight import Method, methods
 
 NETWORKS: dict[str, ModelConfig] = {
-    "ResNet-20": dataclasses.replace(named("resnet20"), shortcut="B", scale_init=1.0),  # type: ignore[call-arg]
-    "VGG-16": dataclasses.replace(named("vgg16"), scale_init=1.0),  # type: ignore[call-arg]
+    "ResNet-20": named("resnet20", shortcut="B", scale_init=1.0),
+    "VGG-16": named("vgg16", scale_init=1.0),
 }
 ROUNDS = 100
 

@@ -14,10 +14,10 @@ from jaxtyping import Array, PyTree
 
 import wormjax as wj
 from experiments._folder import RunFolder
-from experiments.data import pad_crop_flip, place
+from experiments.data import Placed, pad_crop_flip, place
 from experiments.foresight._config import Arm, ForesightConfig
 from experiments.foresight._methods import Network, method, prunable_kernels
-from experiments.models import abstract, build, sized
+from experiments.models import ModelConfig, abstract, build, sized
 from experiments.training import (
     Checkpoints,
     EpochRunner,
@@ -208,6 +208,25 @@ class Setup:
         view = build(self.model, key)
         return {"params": _kaiming(view.params, key), "stats": view.state}
 
+    def _first_task(self) -> tuple[Placed, ModelConfig]:
+        """Return the data set that the weights are trained on first, and the model with a head for it."""
+        config = self.config
+        data = place(
+            config.pretrain_data, split_seed=config.split_seed, limit=config.pretrain_limit
+        )
+        data.steps(config.batch_size)
+        model = _model(config, data)
+        shapes = [
+            [x.shape for x in jax.tree.leaves(_body(params))]
+            for params in (abstract(model).params, self.view.params)
+        ]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"The model {config.model!r} has other shapes on {config.pretrain_data} than on {config.data}, so its "
+                "weights cannot be taken over. Choose one for images of any size, such as --model digits."
+            )
+        return data, model
+
     @functools.cache  # noqa: B019 - as long as the run
     def _pretrained(self, seed: int, folder: RunFolder) -> PyTree:
         config = self.config
@@ -249,7 +268,7 @@ class Setup:
 
 
 def _model(config: ForesightConfig, data: Placed) -> ModelConfig:
-    """Return the model for a data set, with the shortcuts of the config where it has any, and scales that start at 1."""
+    """Return the model for a data set, with the shortcuts of the config, and scales that start at 1."""
     model = sized(config.model, data.image_shape, classes=data.classes)
     known = {field.name for field in dataclasses.fields(model)}
     changes: dict[str, Any] = {"shortcut": config.shortcut, "scale_init": 1.0}

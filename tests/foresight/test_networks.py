@@ -55,8 +55,8 @@ def px_by_hooks(params, x, normalisation):
     """The specification's sketch of PX: gates recorded by a hook, used again by another, open in h."""
 
     def evaluated(x, p):
-        x = (x - p["mean"]) / jnp.sqrt(p["var"] + 1e-5)
-        return x * p["scale"][None, None, None] + p["bias"][None, None, None]
+        p = {name: value[None, None, None] for name, value in p.items()}
+        return (x - p["mean"]) / jnp.sqrt(p["var"] + 1e-5) * p["scale"] + p["bias"]
 
     def scaled(x, p):
         if normalisation == "identity":
@@ -65,13 +65,12 @@ def px_by_hooks(params, x, normalisation):
 
     recorded = []
     kernels = lambda f: jax.tree.map(lambda w: f(w) if w.ndim > 1 else w, params)  # noqa: E731
-    with_stats = lambda p: jax.tree.map(lambda w: w, p)  # noqa: E731
 
     def recording(z):
         recorded.append(z > 0)
         return jnp.maximum(z, 0.0)
 
-    with_hooks(with_stats(params), x, recording, evaluated)
+    with_hooks(params, x, recording, evaluated)
     gates = iter(recorded)
     gated = lambda z: z * next(gates).astype(z.dtype)  # noqa: E731
     g = with_hooks(kernels(jnp.ones_like), x**2, gated, lambda x, p: x)
@@ -86,7 +85,9 @@ def px_by_hooks(params, x, normalisation):
     return jax.tree.map(lambda s, t: s * t, slopes, squares)
 
 
-@pytest.mark.parametrize("normalisation", ["identity", "running"])
+@pytest.mark.parametrize(
+    "normalisation", [pytest.param("identity", marks=pytest.mark.slow), "running"]
+)
 def test_hooks_and_the_interpreter_give_the_same_scores(normalisation):
     config = small_resnet()
     view = build(config, jax.random.key(0))
@@ -194,9 +195,12 @@ def collapse(config, method_of, image, rounds=100):
     return connectivity(apply, params, x, masks=pruned.masks), pruned
 
 
-@pytest.mark.parametrize("method", [foresight.methods.px, foresight.methods.synflow])
+@pytest.mark.parametrize(
+    "method",
+    [foresight.methods.px, pytest.param(foresight.methods.synflow, marks=pytest.mark.slow)],
+)
 def test_a_small_plain_network_keeps_all_its_layers(method):
-    config = dataclasses.replace(named("digits"), widths=(16, 16, 16), scale_init=1.0)
+    config = dataclasses.replace(named("digits"), widths=(24, 24), scale_init=1.0)
     found, _ = collapse(config, method, (4, 4, 1), rounds=30)
     assert not found.collapsed
     assert found.emptied == []

@@ -55,7 +55,7 @@ def kept_of(masks):
 
 
 # what they compile stands in others' programs
-_SLOW = ("iter_snip", "synflow_l2", "px_gated")
+_SLOW = ("iter_snip", "synflow", "synflow_l2", "ntk_sap", "px_gated")
 
 
 @pytest.mark.parametrize(
@@ -157,12 +157,15 @@ def test_the_ablations():
     assert np.std(foresight.reinitialised({"kernel": jnp.zeros((200, 50))}, KEY)["kernel"]) == (
         pytest.approx(0.1, rel=0.02)
     )
+
+
+@pytest.mark.slow
+def test_with_a_dense_head_px_is_synflow_l2():  # specs, foresight 1.3
     head = wj.prunable(PARAMS, include="kernel$", exclude="^head/")
     dense = foresight.prune(
         methods.px(apply, prunable=head), PARAMS, BATCHES, density=0.5, rounds=2
     )
     assert kept_of(dense.masks) == [15]
-    # with a dense head the classes weigh the same: PX is SynFlow-L2
     control = foresight.prune(
         methods.synflow_l2(apply, prunable=head), PARAMS, BATCHES, density=0.5, rounds=2
     )

@@ -7,6 +7,7 @@ import pytest
 
 from wormjax import scores
 from wormjax.scores._ntk_sap import _change
+from wormjax.scores._path_mass import check_batches
 from wormjax.scores._protocol import is_kernel, lay_out
 
 # specs, foresight 6.3: L = 1/2 theta' A theta at theta = (1, 1)
@@ -73,7 +74,7 @@ def test_grasp_of_a_linear_softmax_in_numpy():
 
 def test_wrong_calls_of_grasp():
     with pytest.raises(ValueError, match="temperature is 0"):
-        scores.grasp(THETA, [(None, None)], apply=row, temperature=0)
+        scores.grasp(THETA, [(None, None)], apply=row, temperature=0.0)
     with pytest.raises(ValueError, match="no batch"):
         scores.grasp(THETA, [], apply=row)
 
@@ -115,7 +116,7 @@ def test_no_perturbation_changes_nothing():  # defect 15: base and copy share we
             masks=masks,
         )["kernel"]
 
-    compiled = jax.jit(score)
+    compiled = jax.jit(score, static_argnums=1)
     assert (compiled(params, 0.0) == 0).all()
     found = compiled(params, 0.01)
     assert found[1, 0] == 0  # masked
@@ -137,7 +138,7 @@ def test_wrong_calls_of_ntk_sap(change, sentence):
 def test_wrong_calls_of_px():
     params = {"kernel": jnp.ones((2, 1))}
     with pytest.raises(ValueError, match="batches is one array of shape"):
-        scores.px(params, jnp.ones((3, 2)), apply=linear)
+        check_batches(jnp.ones((3, 2)))
     with pytest.raises(ValueError, match="the pruning set is empty"):
         scores.px(params, [], apply=linear)
     with pytest.raises(ValueError, match="dtype int32"):

@@ -121,7 +121,8 @@ def _count(
     apply: Callable[[PyTree, Any], Array], params: PyTree, masks: PyTree, ones: PyTree
 ) -> tuple[Array, Array, list[Array], list[Array]]:
     """Return paths by output with their exponent, and of each weight whether it is kept and on a path."""
-    own, treedef = jax.tree.flatten(params)
+    own = jax.tree.leaves(params)
+    treedef: Any = jax.tree.structure(params)
     places = weight_places(params)
     net = network(apply, params, ones, places)
 

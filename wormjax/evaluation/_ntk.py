@@ -206,7 +206,8 @@ def _probe(apply: Apply, params: PyTree, masks: PyTree, inputs: Array, key: PRNG
 
 def _through(apply: Apply, params: PyTree, masks: PyTree | None) -> tuple[list[Array], Callable]:
     """Return the floating-point leaves, and the network as a function of them and of inputs."""
-    leaves, treedef = jax.tree.flatten(params)
+    leaves = jax.tree.leaves(params)
+    treedef: Any = jax.tree.structure(params)
     moves = [jnp.issubdtype(jnp.result_type(x), jnp.floating) for x in leaves]
 
     def network(moving: list[Array], inputs: Array) -> Array:

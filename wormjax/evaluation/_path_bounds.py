@@ -63,7 +63,8 @@ def path_bounds(
       Iurada et al., `Finding Lottery Tickets in Vision Models via Data-driven Spectral Foresight Pruning
       <https://arxiv.org/abs/2406.01820>`_, 2024
     """
-    leaves, treedef = jax.tree.flatten(params)
+    leaves = jax.tree.leaves(params)
+    treedef: Any = jax.tree.structure(params)
     places = weight_places(params)
     left = params if masks is None else apply_masks(params, masks)
 

@@ -10,7 +10,7 @@ from jax.extend.core import ClosedJaxpr
 from jaxtyping import Array, Bool, Int, PyTree
 
 from wormjax.rectified._rules import RULES
-from wormjax.rectified._run import Run
+from wormjax.rectified._run import Rectifiers, Run
 from wormjax.rectified._values import SCALE, WEIGHT, Fixed, Signal, Unknown, Value
 
 Gates = tuple[Bool[Array, "..."], ...]
@@ -46,7 +46,7 @@ class Network:
           inputs: as the network was traced with.
           gates: stored decisions; None makes every rectifier the identity.
         """
-        kind = "identity" if gates is None else "gated"
+        kind: Rectifiers = "identity" if gates is None else "gated"
         run = Run(RULES, kind, literal=True, stored=iter(gates or ()))
         return self._output(run, params, inputs).array
 
@@ -71,7 +71,7 @@ class Network:
         Returns:
           ``x`` and ``e``: the outputs are ``x * 2**e``.
         """
-        kind = "identity" if gates is None else "gated"
+        kind: Rectifiers = "identity" if gates is None else "gated"
         run = Run(RULES, kind, factor=factor, matrix=matrix, stored=iter(gates or ()))
         found = self._output(run, params, inputs)
         return found.array, found.exponent  # type: ignore[return-value]

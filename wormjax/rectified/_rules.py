@@ -17,7 +17,7 @@ import numpy as np
 from jax.extend.core import JaxprEqn
 from jaxtyping import Array
 
-from wormjax.rectified._run import Rule, Run, bind
+from wormjax.rectified._run import Rule, Run, bind, shape_of
 from wormjax.rectified._values import LITERAL, SCALE, WEIGHT, Fixed, Gate, Signal, Statistic, Value
 
 _FORM = (
@@ -79,7 +79,7 @@ def _sum(run: Run, eqn: JaxprEqn, x: Value) -> Sequence[Value] | None:
 
 
 def _largest(run: Run, eqn: JaxprEqn, x: Value) -> Sequence[Value] | None:
-    return [Signal(*bind(eqn, [x]), x.exponent)] if isinstance(x, Signal) else None
+    return [Signal(bind(eqn, [x])[0], x.exponent)] if isinstance(x, Signal) else None
 
 
 def _pad(run: Run, eqn: JaxprEqn, x: Value, filler: Value) -> Sequence[Value] | None:
@@ -88,13 +88,13 @@ def _pad(run: Run, eqn: JaxprEqn, x: Value, filler: Value) -> Sequence[Value] | 
     if not run.literal:  # a shift like others; an infinity is the border of a max pooling
         value = jnp.where(jnp.isinf(filler.array), filler.array, jnp.zeros_like(filler.array))
         filler = Fixed(value)
-    return [Signal(*bind(eqn, [x, filler]), x.exponent)]
+    return [Signal(bind(eqn, [x, filler])[0], x.exponent)]
 
 
 def _neg(run: Run, eqn: JaxprEqn, x: Value) -> Sequence[Value] | None:
     if not isinstance(x, Signal):
         return None
-    return [Signal(*bind(eqn, [x]))] if run.literal else [x]
+    return [Signal(bind(eqn, [x])[0])] if run.literal else [x]
 
 
 def _add(run: Run, eqn: JaxprEqn, a: Value, b: Value) -> Sequence[Value] | None:
@@ -102,7 +102,7 @@ def _add(run: Run, eqn: JaxprEqn, a: Value, b: Value) -> Sequence[Value] | None:
         return _of_variance(run, eqn, a, b)
     if isinstance(a, Signal) and isinstance(b, Signal):
         if run.literal:
-            return [Signal(*bind(eqn, [a, b]))]
+            return [Signal(bind(eqn, [a, b])[0])]
         if eqn.primitive.name == "sub" and b.mean_of is not None and b.mean_of is a.root:
             return [a]  # centred by a normalisation
         arrays, exponent = run.together([a, b])
@@ -110,7 +110,7 @@ def _add(run: Run, eqn: JaxprEqn, a: Value, b: Value) -> Sequence[Value] | None:
     if isinstance(a, Gate) or isinstance(b, Gate):
         return None
     if run.literal:
-        return [Signal(*bind(eqn, [a, b]))]
+        return [Signal(bind(eqn, [a, b])[0])]
     return [_wide(eqn, a if isinstance(a, Signal) else b)]  # without the shift
 
 
@@ -119,7 +119,7 @@ def _mul(run: Run, eqn: JaxprEqn, a: Value, b: Value) -> Sequence[Value] | None:
     if not isinstance(signal, Signal):
         return _of_variance(run, eqn, a, b)
     if isinstance(other, Signal):
-        return [Statistic(*bind(eqn, [a, b]), False)] if signal.root is other.root else None
+        return [Statistic(bind(eqn, [a, b])[0], False)] if signal.root is other.root else None
     return _scaled(run, eqn, signal, other, [a, b])
 
 
@@ -135,7 +135,7 @@ def _scaled(
     if isinstance(other, Statistic) and not other.reduced:
         return None
     if run.literal or isinstance(other, Gate):
-        return [Signal(*bind(eqn, operands), signal.exponent)]
+        return [Signal(bind(eqn, operands)[0], signal.exponent)]
     if isinstance(other, Statistic):
         return [_wide(eqn, signal)]
     if not isinstance(other, Fixed):
@@ -152,7 +152,7 @@ def _scaled(
 
 def _square(run: Run, eqn: JaxprEqn, x: Value) -> Sequence[Value] | None:
     if isinstance(x, Signal) and eqn.params.get("y", 2) == 2:
-        return [Statistic(*bind(eqn, [x]), False)]
+        return [Statistic(bind(eqn, [x])[0], False)]
     return _of_variance(run, eqn, x)
 
 
@@ -160,13 +160,13 @@ def _of_variance(run: Run, eqn: JaxprEqn, *operands: Value) -> Sequence[Value] |
     if not all(isinstance(v, Fixed | Statistic) for v in operands):
         return None
     reduced = any(isinstance(v, Statistic) and v.reduced for v in operands)
-    return [Statistic(*bind(eqn, operands), reduced)]
+    return [Statistic(bind(eqn, operands)[0], reduced)]
 
 
 def _limit(run: Run, eqn: JaxprEqn, a: Value, b: Value) -> Sequence[Value] | None:
     if isinstance(a, Signal) and isinstance(b, Signal):
         arrays, exponent = run.together([a, b])
-        return [Signal(*bind(eqn, [Gate(x) for x in arrays]), exponent)]
+        return [Signal(bind(eqn, [Gate(x) for x in arrays])[0], exponent)]
     signal, bound = (a, b) if isinstance(a, Signal) else (b, a)
     if not isinstance(signal, Signal) or not isinstance(bound, Fixed):
         return _of_variance(run, eqn, a, b)
@@ -174,13 +174,13 @@ def _limit(run: Run, eqn: JaxprEqn, a: Value, b: Value) -> Sequence[Value] | Non
 
     def decision() -> Array:
         wide, limit = jnp.asarray(signal.array), jnp.asarray(bound.array, signal.array.dtype)
-        limit = jnp.broadcast_to(limit, eqn.outvars[0].aval.shape)
+        limit = jnp.broadcast_to(limit, shape_of(eqn))
         wide = jnp.broadcast_to(wide, limit.shape)
         return wide < limit if below else wide > limit
 
     gate = run.decide(decision, True)
     if run.rectifiers == "record":
-        return [Signal(*bind(eqn, [a, b]))]
+        return [Signal(bind(eqn, [a, b])[0])]
     wide = _wide(eqn, signal).array
     rest = jnp.asarray(bound.array if run.literal else 0, wide.dtype)
     settled = jnp.where(gate, wide, jnp.broadcast_to(rest, wide.shape))
@@ -212,15 +212,8 @@ def _select(run: Run, eqn: JaxprEqn, which: Value, *cases: Value) -> Sequence[Va
         return [Gate(x) for x in bind(eqn, [which, *cases])]
     arrays, exponent = run.together(signals)
     of = iter(arrays)
-    new = [
-        next(of)
-        if isinstance(v, Signal)
-        else v.array
-        if run.literal
-        else jnp.zeros_like(jnp.asarray(v.array))
-        for v in cases
-    ]
-    return [Signal(*bind(eqn, [which, *(Gate(x) for x in new)]), exponent)]
+    new = [next(of) if isinstance(v, Signal) else _shift(run, v) for v in cases]
+    return [Signal(bind(eqn, [which, *(Gate(x) for x in new)])[0], exponent)]
 
 
 def _concatenate(run: Run, eqn: JaxprEqn, *operands: Value) -> Sequence[Value] | None:
@@ -228,15 +221,8 @@ def _concatenate(run: Run, eqn: JaxprEqn, *operands: Value) -> Sequence[Value] |
         return None
     arrays, exponent = run.together([v for v in operands if isinstance(v, Signal)])
     of = iter(arrays)
-    parts = [
-        next(of)
-        if isinstance(v, Signal)
-        else v.array
-        if run.literal
-        else jnp.zeros_like(jnp.asarray(v.array))
-        for v in operands
-    ]
-    return [Signal(*bind(eqn, [Gate(x) for x in parts]), exponent)]
+    parts = [next(of) if isinstance(v, Signal) else _shift(run, v) for v in operands]
+    return [Signal(bind(eqn, [Gate(x) for x in parts])[0], exponent)]
 
 
 def _product(run: Run, eqn: JaxprEqn, a: Value, b: Value) -> Sequence[Value] | None:
@@ -249,13 +235,19 @@ def _product(run: Run, eqn: JaxprEqn, a: Value, b: Value) -> Sequence[Value] | N
         change = jnp.abs if other.origin == LITERAL else run.matrix
         new = Fixed(change(jnp.asarray(other.array)))
         operands = [new if v is other else v for v in operands]
-    return [run.signal(*bind(eqn, operands), signal.exponent)]
+    return [run.signal(bind(eqn, operands)[0], signal.exponent)]
+
+
+def _shift(run: Run, x: Value) -> Array:
+    """Return what a fixed value is beside signals: itself as written, or nothing."""
+    assert isinstance(x, Fixed)
+    return x.array if run.literal else jnp.zeros_like(jnp.asarray(x.array))
 
 
 def _wide(eqn: JaxprEqn, x: Value) -> Signal:
     """Return a signal in the shape of the equation's result."""
     assert isinstance(x, Signal)
-    shape = eqn.outvars[0].aval.shape
+    shape = shape_of(eqn)
     if np.shape(x.array) == shape:
         return x
     return Signal(jnp.broadcast_to(x.array, shape), x.exponent, mean_of=x.mean_of)

@@ -156,6 +156,12 @@ def bind(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
     return list(results) if eqn.primitive.multiple_results else [results]
 
 
+def shape_of(eqn: JaxprEqn) -> tuple[int, ...]:
+    """Return the shape of an equation's first result."""
+    aval: Any = eqn.outvars[0].aval
+    return aval.shape
+
+
 def of_fixed(array: Any, operands: Sequence[Value]) -> Fixed:
     """Return an array that was computed from fixed values."""
     fixed = [v for v in operands if isinstance(v, Fixed)]

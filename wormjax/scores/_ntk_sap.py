@@ -124,7 +124,7 @@ def _change(
         return layout.treedef.unflatten([values.get(i, node) for i, node in enumerate(nodes)])
 
     def change(mask: dict[int, Array]) -> Array:
-        extra = ()
+        extra: tuple[Any, ...] = ()
         if settle is not None:
             extra = (jax.lax.stop_gradient(settle(at(mask, False), z)),)
         difference = apply(at(mask, False), z, *extra) - apply(at(mask, True), z, *extra)
