@@ -117,10 +117,6 @@ def test_ablations_run(tmp_path, ablation):
         (("--per_class", "1000"), "Class 0 has"),
         (("--pretrain_data", "fashion_mnist"), "Give both, or neither"),
         (("--pretrain_data", "mnist", "--pretrain_epochs", "1"), "unknown data set 'mnist'"),
-        (
-            ("--pretrain_data", "digits", "--pretrain_epochs", "1", "--augment", "maybe"),
-            "augment",
-        ),
         (("--prune_sed", "1"), "prune_sed"),
         (("--batch_size", "1000"), "larger than the training split"),
         (("--model", "lenet3000"), "no model named 'lenet3000'"),
