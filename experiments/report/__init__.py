@@ -15,6 +15,7 @@ from experiments.report._draw_plots import (
     accuracy_by_draw,
 )
 from experiments.report._html import Callout, Code, Facts, Markup, Picture, Section, html_report
+from experiments.report._layer_plots import eigenvalue_lines, layer_densities
 from experiments.report._rank_plots import critical_difference
 from experiments.report._ranks import Ranks, friedman
 from experiments.report._stats import Censored, Paired, Summary, Value, paired, summary
@@ -54,11 +55,13 @@ __all__ = [
     "comparison_records",
     "critical_difference",
     "distance_lines",
+    "eigenvalue_lines",
     "figure_svg",
     "friedman",
     "heat_maps",
     "html_report",
     "kept_widths",
+    "layer_densities",
     "measurements",
     "paired",
     "save_figure",

@@ -54,7 +54,24 @@ SCORES = {
         partial(scores.diagonal_hessian, batch=BATCH, key=KEY, loss=bowl, probes=2),
         lambda w: 0.25 * w**2,
     ),
+    "iter_snip": (partial(scores.iter_snip, batch=BATCH, loss=loss), lambda w: 0.5 * w),
+    "grasp": (
+        partial(
+            scores.grasp,
+            batches=[(BATCH, None)],
+            apply=bowl,
+            loss=lambda value, labels: value,
+            temperature=1.0,
+        ),
+        lambda w: 0.25 * w**2,
+    ),
+    "synflow_l2": (partial(scores.synflow_l2, batch=BATCH, apply=apply), lambda w: 3 * w**2),
+    # two examples of three inputs of 0.5
+    "px_gated": (partial(scores.px_gated, batches=[BATCH], apply=apply), lambda w: 1.5 * w**2),
+    "px_exact": (partial(scores.px_exact, batches=[BATCH], apply=apply), lambda w: 4.5 * w**2),
 }
+# what they compile is dear; on most trees the cheaper ones stand for them in the normal run
+DEAR = {"grasp", "px_exact", "px_gated", "synflow_l2"}
 
 
 class Pair(NamedTuple):
@@ -138,8 +155,17 @@ TREES = {
 }
 EMPTY = {"part_without_arrays", "part_without_weights", "empty", "hidden_node"}
 
-each_score = pytest.mark.parametrize("name", SCORES)
-each_tree = pytest.mark.parametrize("tree", TREES)
+each_score = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in DEAR else []) for n in SCORES]
+)
+each_pair = pytest.mark.parametrize(
+    ("name", "tree"),
+    [
+        pytest.param(n, t, marks=[pytest.mark.slow] if n in DEAR and t != "part" else [])
+        for n in SCORES
+        for t in TREES
+    ],
+)
 
 
 def is_ranked_by_default(name, path, leaf):
@@ -154,8 +180,7 @@ def as_numpy(tree):
     return [np.asarray(x.astype(jnp.float32)) for x in jax.tree.leaves(tree)]
 
 
-@each_tree
-@each_score
+@each_pair
 def test_structure_ranks_and_shapes(name, tree):
     score, _ = SCORES[name]
     params = TREES[tree]()
@@ -177,8 +202,7 @@ def test_structure_ranks_and_shapes(name, tree):
     assert (ranked == 0) == (tree in EMPTY)
 
 
-@each_tree
-@each_score
+@each_pair
 def test_the_value_on_a_linear_toy(name, tree):
     score, expected = SCORES[name]
     params = TREES[tree]()
@@ -192,8 +216,7 @@ def test_the_value_on_a_linear_toy(name, tree):
             np.testing.assert_allclose(s, expected(np.abs(np.asarray(p, np.float32))), rtol=1e-6)
 
 
-@each_tree
-@each_score
+@each_pair
 def test_jit_gives_the_same_scores(name, tree):
     score, _ = SCORES[name]
     params = TREES[tree]()

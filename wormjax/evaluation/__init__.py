@@ -1,10 +1,20 @@
 """What can be said of any JAX function: what it costs and how it behaves."""
 
+from wormjax.evaluation._connectivity import Connectivity, LeafPaths, connectivity
 from wormjax.evaluation._flops import Flops, flops
 from wormjax.evaluation._latency import Ratio, Samples, latency
 from wormjax.evaluation._leaf_macs import LeafMacs, leaf_macs
 from wormjax.evaluation._macs import macs
 from wormjax.evaluation._memory import Memory, parameters, peak_memory
+from wormjax.evaluation._ntk import (
+    Estimate,
+    Spectrum,
+    ntk,
+    ntk_spectrum,
+    ntk_trace,
+    ntk_trace_estimate,
+)
+from wormjax.evaluation._path_bounds import PathBounds, path_bounds
 from wormjax.evaluation._phase_clock import PhaseClock, Span
 from wormjax.evaluation._training_cost import (
     detector_flops,
@@ -14,13 +24,19 @@ from wormjax.evaluation._training_cost import (
 )
 
 __all__ = [
+    "Connectivity",
+    "Estimate",
     "Flops",
     "LeafMacs",
+    "LeafPaths",
     "Memory",
+    "PathBounds",
     "PhaseClock",
     "Ratio",
     "Samples",
     "Span",
+    "Spectrum",
+    "connectivity",
     "detector_flops",
     "draw_and_retrain_flops",
     "energy",
@@ -28,7 +44,12 @@ __all__ = [
     "latency",
     "leaf_macs",
     "macs",
+    "ntk",
+    "ntk_spectrum",
+    "ntk_trace",
+    "ntk_trace_estimate",
     "parameters",
+    "path_bounds",
     "peak_memory",
     "training_flops",
 ]

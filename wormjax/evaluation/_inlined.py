@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
-from wormjax.evaluation._walk import CALLS, jaxprs, opened
+from wormjax._jaxprs import CALLS, jaxprs, opened
 
 
 @dataclasses.dataclass(eq=False)

@@ -9,9 +9,10 @@ import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from jaxtyping import PyTree
 
+from wormjax._jaxprs import opened
 from wormjax.evaluation._inlined import Op, Value, before, inlined
 from wormjax.evaluation._macs import of_equation
-from wormjax.evaluation._walk import of_inner, opened
+from wormjax.evaluation._walk import of_inner
 
 # what gives a kernel another form before it is multiplied with
 _FORMS = frozenset(

@@ -8,8 +8,9 @@ import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from jaxtyping import PyTree
 
+from wormjax._jaxprs import jaxprs
 from wormjax.evaluation._inlined import Op, Value, inlined
-from wormjax.evaluation._walk import devices, jaxprs
+from wormjax.evaluation._walk import devices
 
 
 class Memory(NamedTuple):

@@ -15,11 +15,13 @@ in there, or it is an error: how often it runs is not known here.
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Protocol, SupportsInt, TypeVar
 
 from jax.extend import source_info_util
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+
+from wormjax._jaxprs import CALLS, jaxprs, opened
 
 
 class Cost(SupportsInt, Protocol):
@@ -30,25 +32,6 @@ class Cost(SupportsInt, Protocol):
 
 
 C = TypeVar("C", bound=Cost)
-
-# The names under which JAX 0.10 to 0.12 binds a call that runs its jaxpr once.
-CALLS = frozenset(
-    {
-        "checkpoint",
-        "closed_call",
-        "composite",
-        "core_call",
-        "custom_jvp_call",
-        "custom_vjp_call",
-        "custom_vjp_call_jaxpr",
-        "custom_vmap_call",
-        "jit",
-        "pjit",
-        "remat",
-        "remat2",
-        "xla_metadata_call",
-    }
-)
 
 
 def total(
@@ -136,29 +119,6 @@ def devices(eqn: JaxprEqn) -> int:
     """Return on how many devices a ``shard_map`` runs its function."""
     sizes = eqn.params["mesh"].shape
     return math.prod(sizes[axis] for axis in eqn.params["newly_manual_axes"])
-
-
-def scanned(eqn: JaxprEqn) -> tuple[int, int]:
-    """Return how many of a scan's operands are constants, and how many are the carry."""
-    if "num_carry" in eqn.params:
-        return eqn.params["num_consts"], eqn.params["num_carry"]
-    consts, carry, _ = eqn.params["ft_in"].unpack()
-    return len(consts), len(carry)
-
-
-def jaxprs(values: Any) -> Iterator[Jaxpr | ClosedJaxpr]:
-    """Yield the jaxprs among an equation's parameters."""
-    for value in values:
-        if isinstance(value, Jaxpr | ClosedJaxpr):
-            yield value
-        elif isinstance(value, tuple | list):
-            yield from jaxprs(value)
-
-
-def opened(jaxpr: Jaxpr | ClosedJaxpr) -> Jaxpr:
-    """Return a jaxpr without its constants."""
-    # since JAX 0.11 both names mean one class, whose `jaxpr` is itself
-    return jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
 
 
 def _where(eqn: JaxprEqn) -> str:

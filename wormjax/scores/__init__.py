@@ -5,22 +5,36 @@ needs them) that returns a tree of the same structure; ``_protocol.py`` says wha
 """
 
 from wormjax.scores._diagonal_hessian import diagonal_hessian
+from wormjax.scores._grasp import grasp
+from wormjax.scores._iter_snip import iter_snip
 from wormjax.scores._magnitude import magnitude
 from wormjax.scores._norm_scale import norm_scale
+from wormjax.scores._ntk_sap import ntk_sap
 from wormjax.scores._protocol import check, never
+from wormjax.scores._px import px
+from wormjax.scores._px_exact import px_exact
+from wormjax.scores._px_gated import px_gated
 from wormjax.scores._random import random
 from wormjax.scores._snip import snip
 from wormjax.scores._synflow import synflow
+from wormjax.scores._synflow_l2 import synflow_l2
 from wormjax.scores._taylor import taylor
 
 __all__ = [
     "check",
     "diagonal_hessian",
+    "grasp",
+    "iter_snip",
     "magnitude",
     "never",
     "norm_scale",
+    "ntk_sap",
+    "px",
+    "px_exact",
+    "px_gated",
     "random",
     "snip",
     "synflow",
+    "synflow_l2",
     "taylor",
 ]

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from wormjax._masks import check_same_structure
+from wormjax._masks import check_masks, check_same_structure
 from wormjax._paths import leaf_names, path_name
 from wormjax._selection import check_scores
 from wormjax._shift import SHIFT_NAMES
@@ -113,6 +113,18 @@ def lay_out(params: PyTree, rule: Rule, default: Callable[[str, Any], bool]) -> 
         wanted = default(name, node) if rule is None else _as_bool(name, chosen[index])
         leaves.append(Leaf(index, name, node, rankable and wanted))
     return Layout(tuple(leaves), nodes, treedef)
+
+
+def masked(layout: Layout, weights: Mapping[int, Array], masks: PyTree | None) -> dict[int, Array]:
+    """Return the weights of a layout with what a mask tree prunes set to zero; None prunes nothing."""
+    if masks is None:
+        return dict(weights)
+    check_masks(layout.params({}), masks)
+    of = layout.treedef.flatten_up_to(masks)
+    return {
+        i: w if jnp.ndim(of[i]) == 0 else jnp.where(of[i], w, jnp.zeros((), w.dtype))
+        for i, w in weights.items()
+    }
 
 
 def last_name(name: str) -> str:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from wormjax._selection import check_scores
-from wormjax.scores._protocol import Rule, is_kernel, lay_out, scalar_loss, sensitivity
+from wormjax.scores._protocol import Rule, is_kernel, lay_out, masked, scalar_loss, sensitivity
 
 
 def snip(
@@ -16,13 +16,14 @@ def snip(
     batch: Any,
     *,
     loss: Callable[[PyTree, Any], Array],
+    masks: PyTree | None = None,
     prunable: Rule = None,
 ) -> PyTree[Float[Array, "..."]]:
     r"""Score every weight by the connection sensitivity of the loss.
 
     .. math::
-        s_j = \left| \frac{\partial L(m \odot \theta)}{\partial m_j} \right|_{m = 1}
-            = \left| \theta_j \frac{\partial L}{\partial \theta_j} \right|
+        s_j = \left| \frac{\partial L(m \odot \theta)}{\partial m_j} \right|
+            = \left| \theta_j \frac{\partial L}{\partial (m_j \theta_j)} \right|
 
     The paper divides by :math:`\sum_j s_j`. We do not: it changes no order, and over a part of a
     tree it would divide by another number than over the whole. So scores are in units of the loss.
@@ -33,6 +34,8 @@ def snip(
         may be among them. A weight that is 0 scores 0.
       batch: whatever ``loss`` takes.
       loss: function of (params, batch) that returns a floating-point scalar.
+      masks: the mask at which the derivative is taken; None for all ones. What it prunes still has a score, that
+        of being restored (see `iter_snip` for the other reading).
       prunable: which leaves are ranked: a tree of bools as `wj.prunable` returns, or a function
         from ``params`` to one. ``None`` ranks the leaves that `magnitude` ranks.
 
@@ -64,7 +67,7 @@ def snip(
         return scalar_loss(loss(layout.params(weights), batch))
 
     weights = {leaf.index: jnp.asarray(leaf.value) for leaf in layout.ranked}
-    gradients = jax.grad(objective)(weights)
+    gradients = jax.grad(objective)(masked(layout, weights, masks))
     tree = layout.scores({i: sensitivity(w, gradients[i]) for i, w in weights.items()})
     check_scores(tree)
     return tree

@@ -15,8 +15,8 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, Literal, Var
 from jaxtyping import Array, PyTree
 
+from wormjax._jaxprs import scanned
 from wormjax._masks import check_same_structure
-from wormjax.evaluation._walk import scanned
 from wormjax.structure._dims import Dim, Dims
 from wormjax.structure._groups import Groups, find_groups
 from wormjax.structure._replay import bind

@@ -13,11 +13,11 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from wormjax._source import source_line
 from wormjax.structure._dims import Dim
 from wormjax.structure._fills import Fill, Fills, Leaf
 from wormjax.structure._flat import Flat, Step, flatten
 from wormjax.structure._groups import Groups
-from wormjax.structure._source import source_line
 
 Kind = Literal["exact", "folded", "approximate"]
 _SEVERITY: tuple[Kind, ...] = ("exact", "folded", "approximate")

@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import JaxprEqn, Literal, Var
 
+from wormjax._source import source_line
 from wormjax.structure._dims import Dim
 from wormjax.structure._scopes import Place, jaxpr_of, places
-from wormjax.structure._source import source_line
 from wormjax.structure._trace import Scope, Traced, shape_of
 
 _REDUCTIONS = {

@@ -17,8 +17,8 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from jaxtyping import Array
 
+from wormjax._source import source_line
 from wormjax.structure._dims import Dim, Dims
-from wormjax.structure._source import source_line
 from wormjax.structure._trace import Axes, Scope
 
 

@@ -11,8 +11,8 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from jaxtyping import PyTree
 
 from wormjax._paths import leaf_names
+from wormjax._source import source_line
 from wormjax.structure._dims import Dim, Dims, Reason
-from wormjax.structure._source import source_line
 
 Axes = tuple[Dim, ...]
 

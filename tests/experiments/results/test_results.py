@@ -13,6 +13,8 @@ from experiments.dst_criteria import _config as dst_criteria
 from experiments.dst_criteria._config import DstConfig
 from experiments.early_bird import _config as early_bird
 from experiments.early_bird._config import EarlyBirdConfig
+from experiments.foresight import _config as foresight
+from experiments.foresight._config import ForesightConfig
 from experiments.report import Censored, Metric, comparison, comparison_record
 from experiments.results import ResultError, add, page, read
 from experiments.results.__main__ import main
@@ -126,6 +128,7 @@ def test_every_command_that_waits_can_be_typed():
         "worm": (WormConfig, worm.PRESETS),
         "early_bird": (EarlyBirdConfig, early_bird.PRESETS),
         "dst_criteria": (DstConfig, dst_criteria.PRESETS),
+        "foresight": (ForesightConfig, foresight.PRESETS),
     }
     assert kinds.keys() <= {name for name, _ in commands}
     for name, flags in commands:

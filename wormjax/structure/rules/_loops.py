@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import JaxprEqn
 
-from wormjax.evaluation._walk import scanned
+from wormjax._jaxprs import scanned
 from wormjax.structure._replay import Evaluate, Replay, Value, same_size
 from wormjax.structure._trace import Axes, Propagate, Scope, Walk, shape_of
 from wormjax.structure.rules._crossing import (

@@ -1,0 +1,1 @@
+"""Foresight pruning, compared: ``python -m experiments.foresight``."""

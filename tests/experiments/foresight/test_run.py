@@ -1,0 +1,142 @@
+"""A tiny run of the comparison of foresight methods: its files, its records, resuming, and refusals."""
+
+import contextlib
+import io
+import json
+
+import pytest
+
+from experiments.foresight.__main__ import main
+from experiments.foresight._config import PRESETS
+from experiments.foresight._measures import History
+
+TINY = (
+    *("--seeds", "2", "--limit", "96", "--epochs", "2", "--batch_size", "32", "--per_class", "2"),
+    *("--methods", "random", "magnitude", "--densities", "0.3", "0.1", "--milestones", "1"),
+    *("--spectrum_density", "0.1", "--checkpoint_seconds", "0"),
+)
+
+
+def call(path, *argv):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main([*TINY, *argv, "--out", str(path)])
+        except SystemExit as left:
+            code = left.code
+    return code, out.getvalue(), err.getvalue()
+
+
+def read(path):
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "foresight"
+    code, out, err = call(path)
+    assert (code, err) == (0, "")
+    return path, out
+
+
+def test_the_files_of_a_run(run):
+    path, out = run
+    assert {p.name for p in path.iterdir()} == {
+        *("config.json", "metrics.jsonl", "summary.json", "report.html", "figures"),
+        *("checkpoints", "pruning_set.json"),
+    }
+    figures = {p.stem for p in (path / "figures").iterdir()}
+    assert figures == {"accuracy_against_density", "layer_densities", "ntk_spectrum"}
+    assert "sparsity 90.00%" in out
+    assert "masks simulate" in (path / "report.html").read_text().lower()
+    chosen = json.loads((path / "pruning_set.json").read_text())
+    assert len(set(chosen["rows"])) == 20
+
+
+def test_every_arm_has_its_count_and_its_layers(run):
+    records = read(run[0])
+    results = {(r["arm"], r["seed"]): r for r in records if r["kind"] == "result"}
+    assert len(results) == 5 * 2
+    size = 64 * 300 + 300 * 100 + 100 * 10
+    for (arm, seed), result in results.items():
+        kept = {"dense": size, "0.3": 15060, "0.1": 5020}[arm.rsplit("-", 1)[-1]]
+        assert (result["kept"], result["size"]) == (kept, size)
+        assert result["effective"] <= result["kept"]
+        assert not result["collapsed"]
+        assert ("spectrum" in result) == (seed == 0 and not arm.endswith("0.3"))
+    assert results[("dense", 0)]["weights"] != results[("dense", 1)]["weights"]
+    summary = json.loads((run[0] / "summary.json").read_text())
+    assert summary["timing"]["training programs compiled in this start"] == 1
+
+
+def test_the_epoch_is_chosen_on_validation(run):
+    records = read(run[0])
+    history = History(records)
+    mine = [r for r in records if (r["kind"], r["arm"], r["seed"]) == ("epoch", "random-0.1", 0)]
+    best = max(mine, key=lambda r: r["validation_accuracy"])
+    [arm] = [a for a in PRESETS["digits"].arms if a.name == "random-0.1"]
+    assert history.measured(arm, 0)["accuracy"] == best["test_accuracy"]
+
+
+@pytest.mark.slow
+def test_a_run_that_was_cut_goes_on_to_the_same_bits(run, tmp_path):
+    path, records = run[0], read(run[0])
+    ends = [n for n, r in enumerate(records, 1) if r["kind"] == "result"]
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    for name in ("config.json", "pruning_set.json"):
+        (cut / name).write_text((path / name).read_text())
+    lines = (path / "metrics.jsonl").read_text().splitlines()
+    (cut / "metrics.jsonl").write_text("".join(line + "\n" for line in lines[: ends[-3]]))
+    code, _, err = call(cut, "--resume")
+    assert (code, err) == (0, "")
+    timed = ("seconds", "prune_seconds")
+    timeless = [
+        [{k: v for k, v in r.items() if k not in timed} for r in rs] for rs in (records, read(cut))
+    ]
+    assert timeless[0] == timeless[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ablation", ["shuffled", "reinitialised", "inverted", "dense_head"])
+def test_ablations_run(tmp_path, ablation):
+    flags = ("--ablation", ablation, "--seeds", "1", "--densities", "0.1")
+    assert call(tmp_path / "run", *flags)[0] == 0
+    results = [r for r in read(tmp_path / "run") if r["kind"] == "result"]
+    for r in results:
+        if ablation == "dense_head":
+            assert r["layers"]["head/kernel"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--densities", "0.1", "1.5"), "densities contain 1.5"),
+        (("--methods", "magnitude"), "methods must contain 'random'"),
+        (("--spectrum_density", "0.25"), "spectrum_density is 0.25"),
+        (("--per_class", "1000"), "Class 0 has"),
+        (("--pretrain_data", "fashion_mnist"), "Give both, or neither"),
+        (("--pretrain_data", "mnist", "--pretrain_epochs", "1"), "unknown data set 'mnist'"),
+        (("--prune_sed", "1"), "prune_sed"),
+        (("--batch_size", "1000"), "larger than the training split"),
+        (("--model", "lenet3000"), "no model named 'lenet3000'"),
+    ],
+)
+def test_wrong_calls_get_their_sentence(tmp_path, flags, sentence):
+    code, _, err = call(tmp_path / "new", *flags)
+    assert code == 2
+    assert sentence in " ".join(err.split())
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_presets_are_the_papers_grids():  # defect 1: every shipped config validates
+    for name, config in PRESETS.items():
+        assert len({arm.name for arm in config.arms}) == len(config.arms)
+        if name in ("resnet20", "vgg16"):
+            sparsities = [f"{1 - d:.2%}" for d in config.densities]
+            assert sparsities == [
+                *("36.00%", "59.04%", "73.79%", "83.22%", "89.26%", "93.13%", "95.60%", "97.19%"),
+                "98.20%",
+            ]
+            assert (config.epochs, config.batch_size, config.augment) == (160, 128, True)
+    assert len(PRESETS["digits"].arms) == 1 + 10 * 5
