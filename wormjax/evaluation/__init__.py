@@ -6,6 +6,7 @@ from wormjax.evaluation._leaf_macs import LeafMacs, leaf_macs
 from wormjax.evaluation._macs import macs
 from wormjax.evaluation._memory import Memory, parameters, peak_memory
 from wormjax.evaluation._phase_clock import PhaseClock, Span
+from wormjax.evaluation._similarity import linear_cka
 from wormjax.evaluation._training_cost import (
     detector_flops,
     draw_and_retrain_flops,
@@ -27,6 +28,7 @@ __all__ = [
     "flops",
     "latency",
     "leaf_macs",
+    "linear_cka",
     "macs",
     "parameters",
     "peak_memory",

@@ -5,6 +5,7 @@ needs them) that returns a tree of the same structure; ``_protocol.py`` says wha
 """
 
 from wormjax.scores._diagonal_hessian import diagonal_hessian
+from wormjax.scores._grasp import grasp
 from wormjax.scores._magnitude import magnitude
 from wormjax.scores._norm_scale import norm_scale
 from wormjax.scores._protocol import check, never
@@ -16,6 +17,7 @@ from wormjax.scores._taylor import taylor
 __all__ = [
     "check",
     "diagonal_hessian",
+    "grasp",
     "magnitude",
     "never",
     "norm_scale",
