@@ -2,6 +2,7 @@
 
 from wormjax.evaluation._flops import Flops, flops
 from wormjax.evaluation._latency import Ratio, Samples, latency
+from wormjax.evaluation._layer_memory import layer_memory
 from wormjax.evaluation._leaf_macs import LeafMacs, leaf_macs
 from wormjax.evaluation._macs import macs
 from wormjax.evaluation._memory import Memory, parameters, peak_memory
@@ -27,6 +28,7 @@ __all__ = [
     "energy",
     "flops",
     "latency",
+    "layer_memory",
     "leaf_macs",
     "linear_cka",
     "macs",

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any, Literal, no_type_check
 
 import jax
 from jaxtyping import PyTree
@@ -108,6 +108,7 @@ class Candidates:
         return as_text(head, rows, {1, 3, 4}, [*notes, *self.residual.refused])
 
 
+@no_type_check  # a wrong word is told in words
 def candidates(
     apply: Callable[..., Any],
     params: PyTree,
