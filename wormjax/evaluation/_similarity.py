@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Array, Num
 
 
-def linear_cka(x: Num[Array | np.ndarray, "n ..."], y: Num[Array | np.ndarray, "n ..."]) -> float:
+def linear_cka(x: Num[Array | np.ndarray, "..."], y: Num[Array | np.ndarray, "..."]) -> float:
     r"""Return the linear centred kernel alignment of two sets of features of the same examples.
 
     .. math::

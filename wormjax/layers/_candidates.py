@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, no_type_check
 
 import jax
@@ -52,6 +52,8 @@ class Candidates:
       shapes: abstract parameters.
       state_shapes: abstract state, or None.
       inputs: abstract example inputs.
+      rule: what was asked for.
+      level: what was asked for.
       program: its trace.
       residual: what was found in it.
     """
@@ -62,6 +64,8 @@ class Candidates:
     shapes: PyTree
     state_shapes: PyTree | None
     inputs: tuple[Any, ...]
+    rule: Rule
+    level: Level
     program: Program = dataclasses.field(repr=False)
     residual: Residual = dataclasses.field(repr=False)
 
@@ -92,6 +96,13 @@ class Candidates:
         counts = dict(self.fixed)
         for c in self.candidates:
             counts[c.stage] = counts.get(c.stage, 0) + 1
+        return counts
+
+    def per_stage(self, names: Iterable[str]) -> dict[int, int]:
+        """How many of these candidates lie in each stage."""
+        counts = dict.fromkeys(self.blocks(), 0)
+        for name in names:
+            counts[self[name].stage] += 1
         return counts
 
     def explain(self) -> str:
@@ -182,7 +193,7 @@ def candidates(
         )
         raise ValueError(f"This function has no residual branch that can be removed. {told}.")
     return Candidates(
-        tuple(found), fixed, apply, shapes[0], shapes[1], shapes[2], program, residual
+        tuple(found), fixed, apply, shapes[0], shapes[1], shapes[2], rule, level, program, residual
     )
 
 

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Mapping
 from fractions import Fraction
+from typing import no_type_check
 
 from wormjax._counts import as_fraction
 from wormjax.layers._candidates import Candidates
 
 
+@no_type_check  # a number of another kind is told in words
 def select(
     found: Candidates,
     scores: Mapping[str, float],
