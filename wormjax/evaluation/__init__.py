@@ -1,5 +1,9 @@
 """What can be said of any JAX function: what it costs and how it behaves."""
 
+from wormjax.evaluation._attacks import accuracy_under, fgsm, pgd
+from wormjax.evaluation._calibration import calibration_error
+from wormjax.evaluation._corruptions import corrupt, corruption_names
+from wormjax.evaluation._emissions import Emissions, emissions, emissions_saved
 from wormjax.evaluation._flops import Flops, flops
 from wormjax.evaluation._latency import Ratio, Samples, latency
 from wormjax.evaluation._layer_memory import layer_memory
@@ -16,6 +20,7 @@ from wormjax.evaluation._training_cost import (
 )
 
 __all__ = [
+    "Emissions",
     "Flops",
     "LeafMacs",
     "Memory",
@@ -23,9 +28,16 @@ __all__ = [
     "Ratio",
     "Samples",
     "Span",
+    "accuracy_under",
+    "calibration_error",
+    "corrupt",
+    "corruption_names",
     "detector_flops",
     "draw_and_retrain_flops",
+    "emissions",
+    "emissions_saved",
     "energy",
+    "fgsm",
     "flops",
     "latency",
     "layer_memory",
@@ -34,5 +46,6 @@ __all__ = [
     "macs",
     "parameters",
     "peak_memory",
+    "pgd",
     "training_flops",
 ]
