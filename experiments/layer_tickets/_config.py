@@ -158,7 +158,7 @@ PRESETS: dict[str, LayerConfig] = {
     "digits": LayerConfig(
         model="digits_resnet",
         stage_blocks=(1, 6),
-        stage_widths=(8, 16),
+        stage_widths=(4, 8),
         filter_control="masked",
         epochs=6,
         batch_size=64,

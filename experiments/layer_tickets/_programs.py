@@ -90,8 +90,7 @@ class Programs:
             return self.apply(params, stats, images, train=False)
 
         x = self._prepare(images)
-        logits, _ = network(params, stats, x)
-        return logits, layers.penultimate(network, params, x, state=stats)
+        return layers.penultimate(network, params, x, state=stats, with_output=True)
 
     @property
     def compile_seconds(self) -> float:

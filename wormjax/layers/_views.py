@@ -102,8 +102,12 @@ def streams(found: Candidates) -> Callable[..., tuple[Any, list[Array]]]:
 
 
 def penultimate(
-    apply: Callable[..., Any], params: PyTree, *inputs: PyTree, state: PyTree | None = None
-) -> Array:
+    apply: Callable[..., Any],
+    params: PyTree,
+    *inputs: PyTree,
+    state: PyTree | None = None,
+    with_output: bool = False,
+) -> Any:
     """Return what the network's head reads: the input of the last matrix product or convolution with a parameter.
 
     Args:
@@ -111,6 +115,7 @@ def penultimate(
       params: its parameters.
       inputs: its inputs.
       state: its state, where it has one.
+      with_output: return the pair of the function's output (without the new state) and the features, of one run.
 
     Returns:
       The features, in the shape in which the head reads them.
@@ -138,13 +143,17 @@ def penultimate(
     if not heads:
         raise ValueError("No parameter is multiplied with what comes from the input, so there is no head.")
     _, features = heads[-1]
-    kept, _ = program.needed([features], {})
-    run = Rewritten(program, kept, views=(program.made_by[features],) if features in program.made_by else ())
+    roots = [features, *program.outputs] if with_output else [features]
+    views = [k for k in (program.made_by.get(features),) if k is not None]
+    run = Rewritten(program, program.needed(roots, {})[0], views=views)
     flat = jax.tree.leaves((params, inputs) if state is None else (params, state, inputs))
-    run(flat)
-    if features not in program.made_by:
-        return flat[program.graph.arguments.index(features)]
-    return run.seen[program.made_by[features]]
+    results = run(flat)
+    # features that nothing makes are an input
+    found = run.seen[views[0]] if views else flat[program.graph.arguments.index(features)]
+    if not with_output:
+        return found
+    tree = program.out_tree if state is None else program.out_tree.children()[0]
+    return jax.tree.unflatten(tree, results[: len(program.outputs)]), found
 
 
 def _features(program: Program, op: Op, depends: set[Value]) -> list[Value]:
