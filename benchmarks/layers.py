@@ -87,7 +87,9 @@ def _rows(what: str, network: Network, args: argparse.Namespace) -> list[Row]:
     }
     if network.native is not None:
         small = network.native(ticket)
-        views["native"] = View(functools.partial(small.apply, train=True), small.params, small.state)
+        views["native"] = View(
+            functools.partial(small.apply, train=True), small.params, small.state
+        )
     runs: dict[str, Any] = {name: _stepper(view, network) for name, view in views.items()}
     clock = time.perf_counter if args.wall else time.process_time
     times = interleave(runs, rounds=args.rounds, budget=args.seconds, clock=clock)
@@ -118,9 +120,7 @@ def _stepper(view: View, network: Network) -> Stepper:
     return Stepper(make_step(apply, tx), state, network.inputs, network.labels)
 
 
-def _check(
-    network: Network, found: layers.Candidates, names: Sequence[str], ticket: Any
-) -> None:
+def _check(network: Network, found: layers.Candidates, names: Sequence[str], ticket: Any) -> None:
     """Raise unless the ticket computes what the dense network does with those branches off."""
     gates = jnp.asarray([float(name not in names) for name in found.names])
     dense = network.dense

@@ -7,8 +7,8 @@ from experiments._launch import launch
 from experiments.layer_tickets._config import PRESETS, LayerConfig
 from experiments.layer_tickets._job import Job
 
-DESCRIPTION = """Score the residual blocks of a network at initialisation, remove the least important ones, train what is
-left, and compare it, paired by seed, with the dense network, with blocks drawn at random, and with filters of the same
+DESCRIPTION = """Score the residual blocks of a network at initialisation, remove the least important, train the rest,
+and compare it, paired by seed, with the dense network, with blocks drawn at random, and with filters of the same
 number: accuracy, cost, time, CO2, likeness to the dense network, robustness.
 
 It writes config.json, metrics.jsonl, summary.json, report.html, figures/ and checkpoints/ to --out, and continues an

@@ -23,7 +23,9 @@ METRICS = (
     Metric("macs", "MACs of an image", "M", ".3f", 1e-6),
     Metric("parameters", "Parameters", "k", ".2f", 1e-3),
     Metric("filters", "Convolution filters", spec=".0f"),
-    Metric("memory", "Memory by the trace", "kB", ".1f", 1e-3, "weights and activations of one image"),
+    Metric(
+        "memory", "Memory by the trace", "kB", ".1f", 1e-3, "weights and activations of one image"
+    ),
     Metric("measured_memory", "Memory of the compiled prediction", "MB", ".2f", 1e-6),
     Metric("seconds", "Training time", "s", ".2f"),
     Metric("speedup", "Faster training, times", spec=".2f"),

@@ -55,15 +55,16 @@ def results_table(measured: Measured, config: LayerConfig) -> Table:
         cells = [_cell(measured, Arm(kind, p), config) for p in config.removed]
         rows.append((kind, *cells))
     saved = [
-        f"{flops_saved(measured, Arm(kind, p)):.2f} %"
-        if (kind := _any(measured, config, p))
+        f"{flops_saved(measured, Arm(found, p)):.2f} %"
+        if (found := _any(measured, config, p))
         else None
         for p in config.removed
     ]
     rows.append(("MACs saved", *saved))
     notes = [
-        "Mean ± sample standard deviation over seeds; under it the paired difference to the dense network with its 95% "
-        f"t interval, not corrected for several comparisons, and whether it wins (mean difference + {100 * config.xi:g} "
+        "Mean ± sample standard deviation over seeds; under it the paired difference to the dense network with its "
+        f"95% t interval, not corrected for several comparisons, and whether it wins (mean difference "
+        f"+ {100 * config.xi:g} "
         "points at least 0; certain where the whole interval is)."
         if config.seeds > 1
         else "One seed: nothing is called winning.",
@@ -90,17 +91,31 @@ def stages_table(history: History, config: LayerConfig) -> Table | None:
     """Return from which stages the criteria take blocks, by the sum and by the mean of their weights' scores."""
     rows = []
     for kind in config.criteria:
-        found = [r for r in history.results.values() if r["arm"].startswith(f"{kind}-") and r["per_stage"]]
+        found = [
+            r
+            for r in history.results.values()
+            if r["arm"].startswith(f"{kind}-") and r["per_stage"]
+        ]
         if not found:
             continue
         for how in ("sum", "mean"):
             stages = sorted(found[0]["per_stage"][how], key=int)
             counts = [sum(r["per_stage"][how][s] for r in found) for s in stages]
-            rows.append((f"{kind}, {how}", ", ".join(f"{s}: {n}" for s, n in zip(stages, counts, strict=True))))
+            rows.append(
+                (
+                    f"{kind}, {how}",
+                    ", ".join(f"{s}: {n}" for s, n in zip(stages, counts, strict=True)),
+                )
+            )
     if not rows:
         return None
     note = f"Over all p and seeds. The run itself used the {config.aggregate}."
-    return Table("Stages that lose blocks", (Column("Criterion"), Column("stage: blocks")), tuple(rows), (note,))
+    return Table(
+        "Stages that lose blocks",
+        (Column("Criterion"), Column("stage: blocks")),
+        tuple(rows),
+        (note,),
+    )
 
 
 def pictures(measured: Measured, config: LayerConfig) -> dict[str, Figure]:
@@ -108,7 +123,11 @@ def pictures(measured: Measured, config: LayerConfig) -> dict[str, Figure]:
     kinds = [k for k in _kinds(config) if any(Arm(k, p) in measured for p in config.removed)]
     styles = arm_styles(["dense", *kinds])
     curves = {
-        kind: {p: _numbers(measured[Arm(kind, p)]["accuracy"]) for p in config.removed if Arm(kind, p) in measured}
+        kind: {
+            p: _numbers(measured[Arm(kind, p)]["accuracy"])
+            for p in config.removed
+            if Arm(kind, p) in measured
+        }
         for kind in kinds
     }
     made = {}
@@ -168,7 +187,9 @@ def write_page(
         "power [kW], assumed": config.power_kw,
         "grid intensity [kg CO2-eq / kWh], assumed": config.kg_per_kwh,
     }
-    carbon = [Callout(ASSUMED), Facts("Constants", constants)] if config.power_kw is not None else []
+    carbon: list[Any] = (
+        [Callout(ASSUMED), Facts("Constants", constants)] if config.power_kw is not None else []
+    )
     provenance = folder.provenance()
     problems = [Callout(f"Arm {arm} failed: {why}") for arm, why in failures.items()]
     stages = stages_table(history, config)

@@ -16,8 +16,6 @@ from experiments.training._ahead import Program
 from wormjax import layers
 from wormjax.evaluation import pgd
 
-CHUNK = 256  # images of one call; every set is padded to a multiple of it
-
 
 class Predicted(NamedTuple):
     """What a network says of images.
@@ -38,32 +36,39 @@ class Programs:
       config: of the network.
       prepare: what stands between images and the network.
       runner: its training.
+      chunk: images of one call of the prediction; every set is padded to a multiple of it.
     """
 
     def __init__(
-        self, config: ModelConfig, prepare: Callable[[Array], Array], runner: EpochRunner
+        self,
+        config: ModelConfig,
+        prepare: Callable[[Array], Array],
+        runner: EpochRunner,
+        chunk: int,
     ):
         self.apply = abstract(config).apply
         self.runner = runner
-        self._prepare = prepare
+        self._prepare, self._chunk = prepare, chunk
         self._predict = Program(self._forward)
 
     def predict(self, params: PyTree, stats: PyTree, images: Any) -> Predicted:
         """Return logits and features of a set of any size."""
         size = len(images)
         unit = np.asarray(images, np.float32) / (255 if images.dtype == np.uint8 else 1)
-        blank = np.zeros((-size % CHUNK, *unit.shape[1:]), np.float32)
+        blank = np.zeros((-size % self._chunk, *unit.shape[1:]), np.float32)
         padded = np.concatenate([unit, blank])
         found = []
-        for start in range(0, len(padded), CHUNK):
-            batch = jnp.asarray(padded[start : start + CHUNK])
+        for start in range(0, len(padded), self._chunk):
+            batch = jnp.asarray(padded[start : start + self._chunk])
             found.append(self._predict.compiled(params, stats, batch)(params, stats, batch))
-        logits, features = (np.concatenate(parts)[:size] for parts in zip(*jax.device_get(found), strict=True))
+        logits, features = (
+            np.concatenate(parts)[:size] for parts in zip(*jax.device_get(found), strict=True)
+        )
         return Predicted(logits, features)
 
     def measured_bytes(self, params: PyTree, stats: PyTree, image: Any) -> int | None:
         """What the compiled prediction of a chunk takes: arguments and temporaries; None where nobody says."""
-        batch = jax.ShapeDtypeStruct((CHUNK, *image.shape[1:]), jnp.float32)
+        batch = jax.ShapeDtypeStruct((self._chunk, *image.shape[1:]), jnp.float32)
         told = self._predict.compiled(params, stats, batch).memory_analysis()
         if told is None:
             return None

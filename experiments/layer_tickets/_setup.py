@@ -77,7 +77,11 @@ class Setup:
         self._view = abstract(self.model)
         self.image = jax.eval_shape(lambda: self.prepare(self.train[0][:1]))
         self.found = layers.candidates(
-            self._view.apply, self._view.params, self.image, state=self._view.state, rule=config.rule
+            self._view.apply,
+            self._view.params,
+            self.image,
+            state=self._view.state,
+            rule=config.rule,
         )
         for p in config.removed:  # raises where so many cannot go
             layers.select(
@@ -97,7 +101,9 @@ class Setup:
         """Return an arm's network before its training."""
         view = self.initial(seed)
         if arm.kind == "dense":
-            return Drawn(self.model, view.params, view.state, None, [], _filters(view.params), self.macs)
+            return Drawn(
+                self.model, view.params, view.state, None, [], _filters(view.params), self.macs
+            )
         if arm.kind == "filters":
             return self._matched(arm, seed, view)
         names = self._chosen(arm.kind, seed, arm.p)
@@ -142,19 +148,26 @@ class Setup:
                 prepare=self.prepare,
             )
             runner = epoch_runner(step, batch_size=self.config.batch_size, mode=self.config.driver)
-            self._programs[key] = Programs(drawn.config, self.prepare, runner)
+            self._programs[key] = Programs(
+                drawn.config,
+                self.prepare,
+                runner,
+                chunk=100 if self.splits["test"] < 1000 else 1000,
+            )
         return self._programs[key]
 
     def memory(self, drawn: Drawn) -> int:
         """Return the bytes that one image's forward pass takes by its trace: weights and activations."""
         view = abstract(drawn.config)
-        told = peak_memory(lambda p, s, x: view.apply(p, s, x)[0], view.params, view.state, self.image)
+        told = peak_memory(
+            lambda p, s, x: view.apply(p, s, x)[0], view.params, view.state, self.image
+        )
         return told.arguments + told.activations
 
     @functools.cached_property
     def corrupted(self) -> dict[str, np.ndarray]:
         """The corrupted test images, all corruptions and severities in one set."""
-        images, labels = self.robust
+        images, _labels = self.robust
         made = {}
         for name in corruption_names(images.shape[-1]):
             for severity in self.config.severities:
@@ -195,9 +208,7 @@ class Setup:
         plan = layers.matched_filters(self._groups, self._weight_scores(by, seed), gone, key)
         left = _filters(view.params) - gone
         if self.config.filter_control == "masked":
-            return Drawn(
-                self.model, view.params, view.state, plan.masks, [], left, plan.macs[1]
-            )
+            return Drawn(self.model, view.params, view.state, plan.masks, [], left, plan.macs[1])
         ticket = wj.shrink(plan, view.params, state=view.state)
         config = narrowed(self.model, ticket.widths)
         return Drawn(config, ticket.params, ticket.state, None, [], left, plan.macs[1])

@@ -1,7 +1,7 @@
 """From a residual network that has lost blocks to the configuration that builds it natively."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jaxtyping import PyTree
@@ -42,22 +42,38 @@ def fewer_blocks(config: ModelConfig, params: PyTree, state: PyTree) -> Fewer:
       ValueError: the parts that are left are not those of such a network.
     """
     if not isinstance(config, ResNetConfig | PreResNetConfig):
-        raise TypeError(f"{type(config).__name__} has no residual blocks to lose; use a ResNet or a PreResNet.")
+        raise TypeError(
+            f"{type(config).__name__} has no residual blocks to lose; use a ResNet or a PreResNet."
+        )
     if config.inner_widths is not None:
-        raise ValueError("Blocks of a network with inner_widths cannot be taken out. Remove blocks before channels.")
-    kept = [k for k, layer in params["layers"].items() if any(x.size for x in jax.tree.leaves(layer))]
+        raise ValueError(
+            "Blocks of a network with inner_widths cannot be taken out. Remove blocks before channels."
+        )
+    kept = [
+        k for k, layer in params["layers"].items() if any(x.size for x in jax.tree.leaves(layer))
+    ]
     counts, first = [], 1
     for count in stage_blocks(config):
         counts.append(sum(first <= k < first + count for k in kept))
         first += count
     small = dataclasses.replace(config, blocks=tuple(counts))
     new = [
-        {**tree, "layers": {new: tree["layers"][old] for new, old in enumerate(kept) if old in tree["layers"]}}
+        {
+            **tree,
+            "layers": {
+                new: tree["layers"][old] for new, old in enumerate(kept) if old in tree["layers"]
+            },
+        }
         for tree in (params, state)
     ]
     view = abstract(small)
-    for have, want, what in zip(new, (view.params, view.state), ("parameters", "state"), strict=True):
+    for have, want, what in zip(
+        new, (view.params, view.state), ("parameters", "state"), strict=True
+    ):
         shapes = [jax.tree.map(lambda x: x.shape, tree) for tree in (have, want)]
-        if jax.tree.structure(have) != jax.tree.structure(want) or shapes[0] != shapes[1]:
-            raise ValueError(f"The {what} that are left are not those of {small}: something else than whole blocks went.")
+        structure: Any = jax.tree.structure(want)
+        if jax.tree.structure(have) != structure or shapes[0] != shapes[1]:
+            raise ValueError(
+                f"The {what} that are left are not those of {small}: something else than whole blocks went."
+            )
     return Fewer(small, *new)

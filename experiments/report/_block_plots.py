@@ -76,7 +76,9 @@ def robustness_bars(
     """
     kinds = list(next(iter(arms.values()), {}))
     if not kinds or any(list(arm) != kinds for arm in arms.values()):
-        raise ValueError("robustness_bars takes arms that have the same disturbances, at least one.")
+        raise ValueError(
+            "robustness_bars takes arms that have the same disturbances, at least one."
+        )
     styles = styles or arm_styles(list(arms))
     figure = Figure(figsize=(1.4 + 1.7 * len(kinds), 4.2), layout="constrained")
     axes = figure.subplots()
@@ -114,7 +116,9 @@ def speedup_against_flops(
       ValueError: there is nothing to draw.
     """
     if not any(points.values()):
-        raise ValueError("there is no point to draw; give at least one, {'grasp': {1: (1.1, [1.0])}}.")
+        raise ValueError(
+            "there is no point to draw; give at least one, {'grasp': {1: (1.1, [1.0])}}."
+        )
     styles = styles or arm_styles(list(points))
     figure = Figure(figsize=(5.4, 4.4), layout="constrained")
     axes = figure.subplots()
@@ -126,7 +130,14 @@ def speedup_against_flops(
             where = [flops] * len(times)
             axes.scatter(where, times, color=style.colour, marker=style.marker, s=24, label=label)
             largest = max(largest, flops)
-    axes.plot([1, largest], [1, largest], color="0.5", linewidth=1, linestyle=(0, (5, 2)), label="as operations say")
+    axes.plot(
+        [1, largest],
+        [1, largest],
+        color="0.5",
+        linewidth=1,
+        linestyle=(0, (5, 2)),
+        label="as operations say",
+    )
     axes.set(xlabel="fewer operations, times", ylabel="faster training, times")
     axes.legend()
     return figure

@@ -72,9 +72,7 @@ def test_a_linear_loss_is_attacked_at_its_optimum(norm):
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_a_random_start_stays_in_the_ball_and_in_range(norm):
-    attack = functools.partial(
-        pgd, loss, *INPUTS, epsilon=0.4, step_size=0.3, steps=2, norm=norm
-    )
+    attack = functools.partial(pgd, loss, *INPUTS, epsilon=0.4, step_size=0.3, steps=2, norm=norm)
     one, again, other = (np.asarray(attack(key=jax.random.key(k))) for k in (0, 0, 1))
     np.testing.assert_array_equal(one, again)
     assert not np.array_equal(one, other)
@@ -111,9 +109,9 @@ def test_accuracy_falls_under_attack():
 
 
 def test_wrong_calls_are_sentences():
-    with pytest.raises(ValueError, match="epsilon=-1.0 must not be negative"):
+    with pytest.raises(ValueError, match=r"epsilon=-1.0 must not be negative"):
         fgsm(loss, *INPUTS, epsilon=-1.0)
-    with pytest.raises(ValueError, match="steps=0 and step_size=0.1"):
+    with pytest.raises(ValueError, match=r"steps=0 and step_size=0.1"):
         pgd(loss, *INPUTS, epsilon=0.1, step_size=0.1, steps=0)
-    with pytest.raises(ValueError, match="a lower and an upper end"):
+    with pytest.raises(ValueError, match=r"a lower and an upper end"):
         fgsm(loss, *INPUTS, epsilon=0.1, bounds=(1.0, 0.0))

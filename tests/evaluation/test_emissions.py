@@ -26,7 +26,9 @@ def test_time_times_power_times_intensity_with_the_constants():
 )
 def test_published_improvements(dense, ticket, percent):
     assert emissions_saved(dense, ticket) == pytest.approx(percent, abs=0.01)
-    assert emissions_saved(dense + 0.004, ticket - 0.004, round_kg=2) == pytest.approx(percent, abs=0.01)
+    assert emissions_saved(dense + 0.004, ticket - 0.004, round_kg=2) == pytest.approx(
+        percent, abs=0.01
+    )
 
 
 def test_constants_have_no_defaults_and_wrong_ones_are_told():

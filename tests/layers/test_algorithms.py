@@ -52,9 +52,7 @@ def counting(log):
     def train(training, start, stop):
         log.append((start, stop))
         add = lambda x: x + 0.1 * (stop - start)  # noqa: E731
-        return Training(
-            jax.tree.map(add, training.params), training.state, training.opt_state
-        )
+        return Training(jax.tree.map(add, training.params), training.state, training.opt_state)
 
     return train
 
@@ -98,11 +96,11 @@ def test_momentum_starts_at_zero_unless_asked(chain):
     fresh = Training(jax.tree.map(jnp.zeros_like, params))
     again = layers.after_training(found, counting([]), magnitude, begin, fresh=fresh, **settings)
     assert float(jnp.sum(again.ticket.params["head"])) == 0
-    with pytest.raises(ValueError, match="pass tx=, and no fresh="):
+    with pytest.raises(ValueError, match=r"pass tx=, and no fresh="):
         layers.after_training(
             found, counting([]), magnitude, begin, fresh=fresh, rewind_opt_state=True, **settings
         )
-    with pytest.raises(ValueError, match="rewind_to=3 is no epoch of 3"):
+    with pytest.raises(ValueError, match=r"rewind_to=3 is no epoch of 3"):
         layers.after_training(found, counting([]), magnitude, begin, p=1, epochs=3, rewind_to=3)
 
 
@@ -112,20 +110,25 @@ def test_the_learning_rate_goes_on_from_the_rewind_epoch():
     rewound = layers.rewound_schedule(schedule, i * per_epoch)
     seen = [float(rewound(t)) for t in range((n - i) * per_epoch)]
     assert seen == [float(schedule(t)) for t in range(i * per_epoch, n * per_epoch)]
-    with pytest.raises(ValueError, match="start=-1 must not be negative"):
+    with pytest.raises(ValueError, match=r"start=-1 must not be negative"):
         layers.rewound_schedule(schedule, -1)
 
 
 @pytest.mark.parametrize(
-    ("ticket", "xi", "wins"), [(91.5, 0.0, False), (91.5, 1.0, True), (91.5, 0.5, True), (92.0, 0.0, True)]
+    ("ticket", "xi", "wins"),
+    [(91.5, 0.0, False), (91.5, 1.0, True), (91.5, 0.5, True), (92.0, 0.0, True)],
 )
 def test_winning_vectors(ticket, xi, wins):
     assert layers.winning([ticket] * 2, [92.0] * 2, xi=xi).wins is wins
 
 
 def test_equality_is_exact_in_decimals():
-    assert layers.winning([0.3, 0.3], [0.1 + 0.2, 0.1 + 0.2]).wins is False  # written 0.30000000000000004
-    assert layers.winning([0.1, 0.7], [0.4, 0.6], xi=0.1).wins is True  # -0.3 + 0.1 = -0.2, in the mean -0.1
+    assert (
+        layers.winning([0.3, 0.3], [0.1 + 0.2, 0.1 + 0.2]).wins is False
+    )  # written 0.30000000000000004
+    assert (
+        layers.winning([0.1, 0.7], [0.4, 0.6], xi=0.1).wins is True
+    )  # -0.3 + 0.1 = -0.2, in the mean -0.1
 
 
 def test_the_interval_is_students_of_the_pairs():
@@ -138,19 +141,19 @@ def test_the_interval_is_students_of_the_pairs():
 
 
 def test_one_seed_is_no_evidence_unless_forced():
-    with pytest.raises(ValueError, match="got 1 seed, and from one run nobody can tell"):
+    with pytest.raises(ValueError, match=r"got 1 seed, and from one run nobody can tell"):
         layers.winning([0.9], [0.8])
     forced = layers.winning([0.9], [0.8], force=True)
     assert forced.wins
     assert not forced.certain
     assert np.isnan(forced.low)
-    with pytest.raises(ValueError, match="2 accuracies of the ticket and 1 of the dense"):
+    with pytest.raises(ValueError, match=r"2 accuracies of the ticket and 1 of the dense"):
         layers.winning([0.9, 0.8], [0.8])
-    with pytest.raises(ValueError, match="xi=-1"):
+    with pytest.raises(ValueError, match=r"xi=-1"):
         layers.winning([0.9, 0.8], [0.8, 0.8], xi=-1.0)
-    with pytest.raises(ValueError, match="NaN or infinite"):
+    with pytest.raises(ValueError, match=r"NaN or infinite"):
         layers.winning([0.9, float("nan")], [0.8, 0.8])
-    with pytest.raises(ValueError, match="confidence=1.0"):
+    with pytest.raises(ValueError, match=r"confidence=1.0"):
         layers.winning([0.9, 0.8], [0.8, 0.8], confidence=1.0)
 
 
@@ -189,7 +192,9 @@ def test_matched_filters_spare_the_stream_and_hit_the_count(chain):
     sums = np.abs(np.asarray(params["blocks"][int(name.split("/")[1])]["up"])).sum(0)
     assert set(np.flatnonzero(~kept)) == set(np.argsort(sums)[: lost[name]])
     assert layers.matched_filters(groups, tree, 0, jax.random.key(0)).masks["head"].all()
-    with pytest.raises(ValueError, match="17 filters cannot be removed.*4 layers have 20.*16 of them"):
+    with pytest.raises(
+        ValueError, match=r"17 filters cannot be removed.*4 layers have 20.*16 of them"
+    ):
         layers.matched_filters(groups, tree, 17, jax.random.key(0))
 
 

@@ -62,7 +62,8 @@ def test_whole_layers(name, whole):
     assert by_layer.names == whole
     parts = found(name)
     assert [c.parameters for c in by_layer] == [
-        a.parameters + b.parameters for a, b in zip(parts.candidates[::2], parts.candidates[1::2], strict=True)
+        a.parameters + b.parameters
+        for a, b in zip(parts.candidates[::2], parts.candidates[1::2], strict=True)
     ]
 
 
@@ -89,7 +90,7 @@ def test_published_networks_in_nnx(name, side, count):
     ["vgg16", *(pytest.param(n, marks=pytest.mark.slow) for n in ("unet", "densenet", "lstm"))],
 )
 def test_a_network_without_residual_branches_says_so(name):
-    with pytest.raises(ValueError, match="no residual branch that can be removed.*such as a VGG"):
+    with pytest.raises(ValueError, match=r"no residual branch that can be removed.*such as a VGG"):
         found(name)
 
 
@@ -186,7 +187,7 @@ def test_an_activation_or_a_bias_is_no_branch():
         return y + p["table"]
 
     params = {"kernel": W, "bias": jax.ShapeDtypeStruct((3,), jnp.float32), "table": X}
-    with pytest.raises(ValueError, match="no residual branch"):
+    with pytest.raises(ValueError, match=r"no residual branch"):
         names(apply, params, X)
 
 
@@ -195,7 +196,7 @@ def test_what_something_else_reads_is_no_branch():
         y = x @ p["a"]
         return jnp.sin(x + y) * y
 
-    with pytest.raises(ValueError, match="no residual branch"):
+    with pytest.raises(ValueError, match=r"no residual branch"):
         names(apply, {"a": W}, X)
 
 
@@ -233,7 +234,7 @@ def test_scans_whose_steps_cannot_go_are_told():
     def recurrent(p, x):
         return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, p["w"])[0]
 
-    with pytest.raises(ValueError, match="something else than x \\+ f\\(x\\) from step to step"):
+    with pytest.raises(ValueError, match=r"something else than x \+ f\(x\) from step to step"):
         names(recurrent, params, X)
 
 
@@ -246,11 +247,11 @@ def test_explain_names_what_goes_and_what_stays():
 
 def test_wrong_settings_are_sentences(chain):
     apply, params, x = chain
-    with pytest.raises(ValueError, match="rule='all' is neither 'identity' nor 'sibling'"):
+    with pytest.raises(ValueError, match=r"rule='all' is neither 'identity' nor 'sibling'"):
         layers.candidates(apply, params, x, rule="all")
-    with pytest.raises(ValueError, match="level='block' is neither"):
+    with pytest.raises(ValueError, match=r"level='block' is neither"):
         layers.candidates(apply, params, x, level="block")
-    with pytest.raises(ValueError, match="must return the pair"):
+    with pytest.raises(ValueError, match=r"must return the pair"):
         layers.candidates(lambda p, s, x: apply(p, x), params, x, state={"n": np.zeros(1)})
-    with pytest.raises(KeyError, match="there is no candidate 'blocks/9'"):
+    with pytest.raises(KeyError, match=r"there is no candidate 'blocks/9'"):
         layers.candidates(apply, params, x)["blocks/9"]

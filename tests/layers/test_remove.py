@@ -56,9 +56,13 @@ def test_values_and_gradients_are_those_of_the_zeroed_branch(chain):
     for k in (0, 3):
         same(got[1]["blocks"][k], want[1]["blocks"][k])
     assert {x.size for k in (1, 2) for x in jax.tree.leaves(ticket.params["blocks"][k])} == {0}
-    assert parameters(ticket.params) == parameters(params) - sum(found[n].parameters for n in ticket.manifest.layers)
+    assert parameters(ticket.params) == parameters(params) - sum(
+        found[n].parameters for n in ticket.manifest.layers
+    )
     gone = sum(found[n].macs for n in ticket.manifest.layers)
-    assert macs(apply, params, x) - macs(ticket.apply, ticket.params, x) == gone == 2 * 4 * 2 * 3 * 5
+    assert (
+        macs(apply, params, x) - macs(ticket.apply, ticket.params, x) == gone == 2 * 4 * 2 * 3 * 5
+    )
 
 
 def test_a_switch_is_a_factor_on_the_branch(chain):
@@ -72,16 +76,18 @@ def test_a_switch_is_a_factor_on_the_branch(chain):
         network(jnp.array([0.0, 1.0, 1.0, 1.0]), params, x),
         jax.jit(apply)(without(params, "blocks/0"), x),
     )
-    with pytest.raises(ValueError, match="takes 4 factors, one a candidate, and got shape \\(3,\\)"):
+    with pytest.raises(ValueError, match=r"takes 4 factors, one a candidate, and got shape \(3,\)"):
         layers.switched(found)(jnp.ones(3), params, x)
-    with pytest.raises(ValueError, match="Find them on inputs of the shape that is used"):
+    with pytest.raises(ValueError, match=r"Find them on inputs of the shape that is used"):
         layers.switched(found)(jnp.ones(4), params, x[:2])
 
 
 def test_removing_nothing_changes_no_bit(chain):
     apply, params, x = chain
     ticket = layers.remove(layers.candidates(apply, params, x), [], params)
-    np.testing.assert_array_equal(jax.jit(ticket.apply)(ticket.params, x), jax.jit(apply)(params, x))
+    np.testing.assert_array_equal(
+        jax.jit(ticket.apply)(ticket.params, x), jax.jit(apply)(params, x)
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,18 +96,23 @@ def test_removing_nothing_changes_no_bit(chain):
         ("preresnet", ["blocks/1"], ["blocks/1/conv3"]),
         pytest.param("vit", ["blocks/0/up"], ["blocks/0/down"], marks=pytest.mark.slow),
         pytest.param(
-            "resnet18", ["blocks/0", "blocks/5"], ["blocks/0/bn2", "blocks/5/bn2"], marks=pytest.mark.slow
+            "resnet18",
+            ["blocks/0", "blocks/5"],
+            ["blocks/0/bn2", "blocks/5/bn2"],
+            marks=pytest.mark.slow,
         ),
-        pytest.param("resnet50", ["Bottleneck_1"], ["Bottleneck_1/BatchNorm_2"], marks=pytest.mark.slow),
-        pytest.param("mlp_mixer", ["blocks/1/norm2"], ["blocks/1/hidden_mixer"], marks=pytest.mark.slow),
+        pytest.param(
+            "resnet50", ["Bottleneck_1"], ["Bottleneck_1/BatchNorm_2"], marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "mlp_mixer", ["blocks/1/norm2"], ["blocks/1/hidden_mixer"], marks=pytest.mark.slow
+        ),
         pytest.param("bert", ["layer1/key"], ["layer1/out"], marks=pytest.mark.slow),
     ],
 )
 def test_networks_as_their_users_write_them(name, removed, zeroed):
     example = CASES[name]()
-    found = layers.candidates(
-        example.apply, example.params, *example.inputs, state=example.state
-    )
+    found = layers.candidates(example.apply, example.params, *example.inputs, state=example.state)
     ticket = layers.remove(found, removed, example.params, state=example.state)
     params = functools.reduce(without, zeroed, example.params)
     if example.state is None:
@@ -119,7 +130,9 @@ def test_steps_of_a_scan_go_with_their_rows(scanned):
     assert found.names == [f"blocks[{k}]" for k in range(4)]
     ticket = layers.remove(found, ["blocks[1]", "blocks[2]"], params)
     assert ticket.params["blocks"]["up"].shape == (2, 3, 5)
-    np.testing.assert_array_equal(ticket.params["blocks"]["up"], params["blocks"]["up"][jnp.array([0, 3])])
+    np.testing.assert_array_equal(
+        ticket.params["blocks"]["up"], params["blocks"]["up"][jnp.array([0, 3])]
+    )
     want = jax.jit(apply)(zeroed_row(zeroed_row(params, "blocks", 1), "blocks", 2), x)
     same(jax.jit(ticket.apply)(ticket.params, x), want)
     network = jax.jit(layers.switched(found))
@@ -186,7 +199,9 @@ def test_saved_and_loaded_like_any_ticket(kind, tmp_path, request):
     np.testing.assert_array_equal(
         jax.jit(loaded.apply)(loaded.params, x), jax.jit(ticket.apply)(ticket.params, x)
     )
-    with pytest.raises(wj.structure.TicketError, match="Only the ticket's network has a parameter"):
+    with pytest.raises(
+        wj.structure.TicketError, match=r"Only the ticket's network has a parameter"
+    ):
         wj.load_ticket(tmp_path / "ticket", apply, {"head": params["head"]})
 
 
@@ -231,16 +246,18 @@ def test_a_second_removal_is_recorded_beside_the_first(scanned, tmp_path):
 def test_wrong_calls_are_sentences(chain):
     apply, params, x = chain
     found = layers.candidates(apply, params, x)
-    with pytest.raises(ValueError, match="no candidate 'blocks/7'; there are \\['blocks/0'"):
+    with pytest.raises(ValueError, match=r"no candidate 'blocks/7'; there are \['blocks/0'"):
         layers.remove(found, ["blocks/7"], params)
-    with pytest.raises(ValueError, match="got a candidate twice"):
+    with pytest.raises(ValueError, match=r"got a candidate twice"):
         layers.remove(found, ["blocks/0", "blocks/0"], params)
-    with pytest.raises(ValueError, match="found without a state; pass none"):
+    with pytest.raises(ValueError, match=r"found without a state; pass none"):
         layers.remove(found, ["blocks/0"], params, state={})
-    with pytest.raises(ValueError, match="params 'head' has shape \\(3, 9\\), and \\(3, 2\\)"):
+    with pytest.raises(ValueError, match=r"params 'head' has shape \(3, 9\), and \(3, 2\)"):
         layers.remove(found, ["blocks/0"], {**params, "head": jnp.ones((3, 9))})
-    with pytest.raises(ValueError, match="opt_state= together with the tx="):
+    with pytest.raises(ValueError, match=r"opt_state= together with the tx="):
         layers.remove(found, ["blocks/0"], params, tx=optax.sgd(0.1))
     ticket = layers.remove(found, ["blocks/0"], params)
-    with pytest.raises(ValueError, match="'blocks/0/bias' has shape \\(5,\\), and \\(0,\\) without the removed"):
+    with pytest.raises(
+        ValueError, match=r"'blocks/0/bias' has shape \(5,\), and \(0,\) without the removed"
+    ):
         ticket.apply(params, x)

@@ -37,7 +37,9 @@ def test_a_step_of_a_scan_has_the_scores_of_its_row(scanned):
     apply, params, x = scanned
     found = layers.candidates(apply, params, x)
     got = layers.score(found, scores.magnitude(params))
-    want = [float(sum(np.abs(params["blocks"][k][t]).sum() for k in ("up", "down"))) for t in range(4)]
+    want = [
+        float(sum(np.abs(params["blocks"][k][t]).sum() for k in ("up", "down"))) for t in range(4)
+    ]
     np.testing.assert_allclose(list(got.values()), want, rtol=1e-6)
 
 
@@ -57,9 +59,7 @@ def test_init_scores_on_a_quadratic():
     assert first(scores.snip(params, 0.0, loss=quadratic)) == [1.0, 0.0]
     assert first(layers.signed_snip(params, 0.0, loss=quadratic)) == [1.0, 0.0]
     batches = [(jnp.float32(0.0), None)]
-    hessian = scores.grasp(
-        params, batches, apply=apply, loss=lambda out, _: out, temperature=1.0
-    )
+    hessian = scores.grasp(params, batches, apply=apply, loss=lambda out, _: out, temperature=1.0)
     assert first(hessian) == [2.0, -1.0]
 
 
@@ -86,17 +86,17 @@ def test_select_is_deterministic_and_refuses(chain):
     assert layers.select(found, equal, fraction=0.5) == ["blocks/0", "blocks/1"]
     assert layers.select(found, equal, fraction="0.37") == ["blocks/0"]
     assert len(layers.select(found, equal, 4, min_blocks_per_stage=0)) == 4
-    with pytest.raises(TypeError, match="p=1.0 is a float.*pass fraction="):
+    with pytest.raises(TypeError, match=r"p=1.0 is a float.*pass fraction="):
         layers.select(found, equal, 1.0)
-    with pytest.raises(TypeError, match="p=True is a bool"):
+    with pytest.raises(TypeError, match=r"p=True is a bool"):
         layers.select(found, equal, True)
-    with pytest.raises(ValueError, match="exactly one of p= and fraction="):
+    with pytest.raises(ValueError, match=r"exactly one of p= and fraction="):
         layers.select(found, equal)
-    with pytest.raises(ValueError, match="4 blocks cannot be removed: of 4 candidates 3 can go"):
+    with pytest.raises(ValueError, match=r"4 blocks cannot be removed: of 4 candidates 3 can go"):
         layers.select(found, equal, 4)
-    with pytest.raises(ValueError, match="no number for the candidate 'blocks/2'"):
+    with pytest.raises(ValueError, match=r"no number for the candidate 'blocks/2'"):
         layers.select(found, equal | {"blocks/2": float("nan")}, 1)
-    with pytest.raises(ValueError, match="fraction must lie in \\[0, 1\\]"):
+    with pytest.raises(ValueError, match=r"fraction must lie in \[0, 1\]"):
         layers.select(found, equal, fraction=1.5)
 
 
@@ -104,7 +104,7 @@ def test_scores_that_say_nothing_of_a_block_are_refused(chain):
     apply, params, x = chain
     found = layers.candidates(apply, params, x)
     nothing = jax.tree.map(lambda _: jnp.asarray(jnp.inf), params)
-    with pytest.raises(ValueError, match="rank no parameter of the block 'blocks/0'"):
+    with pytest.raises(ValueError, match=r"rank no parameter of the block 'blocks/0'"):
         layers.score(found, nothing)
 
 
@@ -138,7 +138,7 @@ def test_hrank_and_expected_absolute_value(maps):
 
 def test_hrank_needs_maps(chain):
     apply, params, x = chain
-    with pytest.raises(ValueError, match="hrank looks at maps \\[N, H, W, C\\]"):
+    with pytest.raises(ValueError, match=r"hrank looks at maps \[N, H, W, C\]"):
         layers.hrank(layers.candidates(apply, params, x), params, [x])
 
 
@@ -174,7 +174,7 @@ def test_cka_and_kl_leave_the_parameters_alone(chain):
     apply, params, x = chain
     found = layers.candidates(apply, params, x)
     before = jax.tree.map(np.array, params)
-    with pytest.raises(ValueError, match="Find them on inputs of the shape"):
+    with pytest.raises(ValueError, match=r"Find them on inputs of the shape"):
         layers.kl(found, params, [x[:1]])
     got = layers.cka(found, params, [x])
     jax.tree.map(np.testing.assert_array_equal, before, params)
@@ -185,17 +185,21 @@ def test_cka_and_kl_leave_the_parameters_alone(chain):
 
 def test_linear_cka_vectors():
     x, y = np.array([[1.0, 0], [0, 1], [2, 1]]), np.array([[1.0, 2], [0, 1], [1, 0]])
-    assert linear_cka(np.array([[1.0], [2], [3]]), np.array([[1.0], [3], [2]])) == pytest.approx(0.25)
+    assert linear_cka(np.array([[1.0], [2], [3]]), np.array([[1.0], [3], [2]])) == pytest.approx(
+        0.25
+    )
     assert linear_cka(x, y) == pytest.approx(0.7)
     turn = np.array([[0.6, -0.8], [0.8, 0.6]])
     assert linear_cka(x, 3 * x @ turn) == pytest.approx(1.0)
     wide = np.random.default_rng(0).normal(size=(4, 9))  # more features than examples
     direct = wide - wide.mean(0), y.repeat(2, 0)[:4] - y.repeat(2, 0)[:4].mean(0)
-    want = np.sum((direct[0].T @ direct[1]) ** 2) / np.prod([np.linalg.norm(a.T @ a) for a in direct])
+    want = np.sum((direct[0].T @ direct[1]) ** 2) / np.prod(
+        [np.linalg.norm(a.T @ a) for a in direct]
+    )
     assert linear_cka(wide, y.repeat(2, 0)[:4]) == pytest.approx(want)
-    with pytest.raises(ValueError, match="the same for every example"):
+    with pytest.raises(ValueError, match=r"the same for every example"):
         linear_cka(np.ones((3, 2)), x)
-    with pytest.raises(ValueError, match="got 3 and 2 examples"):
+    with pytest.raises(ValueError, match=r"got 3 and 2 examples"):
         linear_cka(x, x[:2])
 
 
@@ -209,17 +213,19 @@ def test_importance_in_the_projection_against_scikit_learn():
     s = np.diag(t.T @ t @ q.T @ q)
     want = np.sqrt(6 * ((w / np.linalg.norm(w, axis=0)) ** 2 @ s) / s.sum())
     np.testing.assert_allclose(variable_importance(x, y, 2), want, rtol=1e-6)
-    with pytest.raises(ValueError, match="30 components cannot be taken from 30 samples"):
+    with pytest.raises(ValueError, match=r"30 components cannot be taken from 30 samples"):
         variable_importance(x, y, 30)
 
 
 def test_pls_scores_blocks_by_their_pooled_stream(maps):
     a = np.arange(2 * 5 * 5 * 1.0).reshape(2, 5, 5, 1)
-    np.testing.assert_allclose(_pooled(a, 2)[0], [3, 5, 13, 15])  # the fifth row and column fill no window
+    np.testing.assert_allclose(
+        _pooled(a, 2)[0], [3, 5, 13, 15]
+    )  # the fifth row and column fill no window
     found, params, x = maps
     batches = [x, 2 * x, -x]
     got = layers.pls_vip(found, params, batches, [[0], [0], [1]])
     assert set(got) == {"a", "b"}
     assert np.isfinite(list(got.values())).all()
-    with pytest.raises(ValueError, match="got 3 batches and labels of 1"):
+    with pytest.raises(ValueError, match=r"got 3 batches and labels of 1"):
         layers.pls_vip(found, params, batches, [[0]])

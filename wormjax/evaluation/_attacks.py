@@ -95,7 +95,9 @@ def pgd(
     _check(epsilon, norm, bounds)
     if steps < 1 or not step_size > 0:
         raise ValueError(f"pgd got steps={steps} and step_size={step_size}. Both must be positive.")
-    moved = inputs if key is None else _clipped(inputs + _random(key, inputs, epsilon, norm), bounds)
+    moved = (
+        inputs if key is None else _clipped(inputs + _random(key, inputs, epsilon, norm), bounds)
+    )
     for _ in range(steps):
         moved = _step(loss, norm, bounds, moved, inputs, labels, epsilon, step_size)
     return moved
@@ -138,7 +140,9 @@ def _step(
         direction = jnp.where(length > 0, gradient / jnp.where(length > 0, length, 1), 0)
         offset = moved + size * direction - inputs
         reached = _length(offset)
-        offset = offset * jnp.where(reached > radius, radius / jnp.where(reached > 0, reached, 1), 1)
+        offset = offset * jnp.where(
+            reached > radius, radius / jnp.where(reached > 0, reached, 1), 1
+        )
     return _clipped(inputs + offset, bounds)
 
 

@@ -36,7 +36,9 @@ def calibration_error(
     """
     z = np.asarray(logits, np.float64)
     if not len(z) or bins < 1:
-        raise ValueError(f"calibration_error got {len(z)} examples and {bins} bins. One of each at least.")
+        raise ValueError(
+            f"calibration_error got {len(z)} examples and {bins} bins. One of each at least."
+        )
     if not np.isfinite(z).all():
         raise ValueError("calibration_error got logits that are NaN or infinite.")
     p = np.exp(z - z.max(axis=1, keepdims=True))

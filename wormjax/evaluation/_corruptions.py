@@ -138,7 +138,7 @@ def _pixelate(x: Images, c: float, rng: Rng) -> np.ndarray:
 
 
 def _boxes(size: int, cells: int) -> np.ndarray:
-    """The matrix that takes means over equal parts of a line, and makes pixels of them again by how far they overlap."""
+    """The matrix that takes means over equal parts of a line, and makes pixels of them by how far they overlap."""
     edges = np.linspace(0, size, cells + 1)
     begin = np.maximum(edges[:-1, None], np.arange(size)[None])
     end = np.minimum(edges[1:, None], np.arange(size)[None] + 1)

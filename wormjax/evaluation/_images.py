@@ -29,7 +29,7 @@ def sampled(x: Images, rows: Field, columns: Field) -> Images:
         (1, 0, below * (1 - right)),
         (1, 1, below * right),
     )
-    return sum(at(dr, dc) * weight[..., None] for dr, dc, weight in parts)  # type: ignore[return-value]
+    return sum(at(dr, dc) * weight[..., None] for dr, dc, weight in parts)
 
 
 def positions(x: Images) -> tuple[Field, Field]:
@@ -48,7 +48,7 @@ def smoothed(x: Images, sigma: float) -> Images:
     taps /= taps.sum()
     for axis in (1, 2):
         places = np.arange(x.shape[axis])
-        x = sum(  # type: ignore[assignment]
+        x = sum(
             weight * np.take(x, reflected(places + offset, x.shape[axis]), axis=axis)
             for offset, weight in zip(range(-radius, radius + 1), taps, strict=True)
         )

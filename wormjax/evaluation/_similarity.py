@@ -30,7 +30,8 @@ def linear_cka(x: Num[Array | np.ndarray, "..."], y: Num[Array | np.ndarray, "..
       0.25
 
     References:
-      Kornblith et al., `Similarity of Neural Network Representations Revisited <https://arxiv.org/abs/1905.00414>`_, 2019
+      Kornblith et al., `Similarity of Neural Network Representations Revisited
+      <https://arxiv.org/abs/1905.00414>`_, 2019
     """
     if len(x) != len(y) or len(x) < 2:
         raise ValueError(

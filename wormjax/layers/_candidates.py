@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, no_type_check
 
@@ -212,10 +213,8 @@ def _blocks(residual: Residual, program: Program, level: Level) -> list[Candidat
     if level == "branch":
         return [_candidate([b], program) for b in branches]
     joined: list[list[Branch]] = [branches[:1]] if branches else []
-    depths = [
-        _shared(a, b, program) for a, b in zip(branches, branches[1:], strict=False)
-    ]
-    for k, (before, after) in enumerate(zip(branches, branches[1:], strict=False)):
+    depths = [_shared(a, b, program) for a, b in itertools.pairwise(branches)]
+    for k, (before, after) in enumerate(itertools.pairwise(branches)):
         around = [depths[j] for j in (k - 1, k + 1) if 0 <= j < len(depths)]
         closer = depths[k] > min(around, default=0)
         alike = _signature(before, program) == _signature(after, program)
@@ -229,7 +228,7 @@ def _blocks(residual: Residual, program: Program, level: Level) -> list[Candidat
 def _candidate(group: list[Branch], program: Program) -> Candidate:
     name = group[0].name
     if len(group) > 1:
-        depth = min(_shared(a, b, program) for a, b in zip(group, group[1:], strict=False))
+        depth = min(_shared(a, b, program) for a, b in itertools.pairwise(group))
         name = "/".join(program.names[group[0].reads[0]].split("/")[:depth])
     return Candidate(
         name=name,

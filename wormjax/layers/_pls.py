@@ -51,7 +51,9 @@ def variable_importance(
         sums.append(square * float(q @ q))
     total = sum(sums)
     if not total > 0:
-        raise ValueError("The features say nothing of the labels: they, or the labels, are constant.")
+        raise ValueError(
+            "The features say nothing of the labels: they, or the labels, are constant."
+        )
     mean = sum(s * w for s, w in zip(sums, weights, strict=True)) / total
     return np.sqrt(x.shape[1] * mean)
 

@@ -153,7 +153,8 @@ def cka(
       For each candidate its score, in [0, 1].
 
     References:
-      Kornblith et al., `Similarity of Neural Network Representations Revisited <https://arxiv.org/abs/1905.00414>`_, 2019
+      Kornblith et al., `Similarity of Neural Network Representations Revisited
+      <https://arxiv.org/abs/1905.00414>`_, 2019
     """
     network = switched(found)
 
@@ -216,7 +217,9 @@ def pls_vip(
         np.concatenate([_pooled(views[k], pool) for views in taken]) for k in range(len(found))
     ]
     classes, index = np.unique(np.concatenate([np.asarray(y) for y in labels]), return_inverse=True)
-    vip = variable_importance(np.concatenate(features, axis=1), np.eye(len(classes))[index], components)
+    vip = variable_importance(
+        np.concatenate(features, axis=1), np.eye(len(classes))[index], components
+    )
     ends = np.cumsum([f.shape[1] for f in features])[:-1]
     means = [float(part.mean()) for part in np.split(vip, ends)]
     return dict(zip(found.names, means, strict=True))
@@ -233,7 +236,11 @@ def _pooled(a: np.ndarray, pool: int) -> np.ndarray:
 
 
 def _streams(
-    found: Candidates, params: PyTree, batches: Batches, state: PyTree | None, activation: Activation
+    found: Candidates,
+    params: PyTree,
+    batches: Batches,
+    state: PyTree | None,
+    activation: Activation,
 ) -> Iterator[list[np.ndarray]]:
     network = streams(found)
 
@@ -292,5 +299,7 @@ def _as_tuple(inputs: Any) -> tuple[Any, ...]:
 def _leaves(out: Any, what: str) -> list[Array]:
     leaves = jax.tree.leaves(out)
     if len(leaves) != 1:
-        raise ValueError(f"{what} takes one array of logits, and the network returns {len(leaves)} arrays.")
+        raise ValueError(
+            f"{what} takes one array of logits, and the network returns {len(leaves)} arrays."
+        )
     return leaves

@@ -95,7 +95,9 @@ def streams(found: Candidates) -> Callable[..., tuple[Any, list[Array]]]:
             carries={position: told.carry for position, told in scans.items()},
         )
         out = _called(found.program, run, (params, *rest))
-        views = [run.seen[b.sum] if b.step is None else run.seen[b.sum][b.step] for b in last.values()]
+        views = [
+            run.seen[b.sum] if b.step is None else run.seen[b.sum][b.step] for b in last.values()
+        ]
         return out, views
 
     return function
@@ -141,7 +143,9 @@ def penultimate(
         if k in live and op.name in CONTRACTIONS:
             heads += [(k, v) for v in _features(program, op, depends)]
     if not heads:
-        raise ValueError("No parameter is multiplied with what comes from the input, so there is no head.")
+        raise ValueError(
+            "No parameter is multiplied with what comes from the input, so there is no head."
+        )
     _, features = heads[-1]
     roots = [features, *program.outputs] if with_output else [features]
     views = [k for k in (program.made_by.get(features),) if k is not None]
@@ -160,9 +164,7 @@ def _features(program: Program, op: Op, depends: set[Value]) -> list[Value]:
     params = set(program.params)
     is_weight = [any(b in params for b in bases(program, v, FORMS)) for v in op.inputs]
     return [
-        v
-        for v, other in zip(op.inputs, reversed(is_weight), strict=True)
-        if v in depends and other
+        v for v, other in zip(op.inputs, reversed(is_weight), strict=True) if v in depends and other
     ]
 
 

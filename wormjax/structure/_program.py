@@ -129,7 +129,8 @@ def program_of(
     closed, shapes = jax.make_jaxpr(apply, return_shape=True)(*arguments)
     if state is not None:
         is_pair = isinstance(shapes, tuple | list) and len(shapes) == 2
-        if not is_pair or jax.tree.structure(shapes[1]) != jax.tree.structure(state):
+        structure: Any = jax.tree.structure(state)
+        if not is_pair or jax.tree.structure(shapes[1]) != structure:
             raise ValueError(
                 "With state=, apply is called as apply(params, state, *inputs) and must return the pair (output, "
                 "new_state), the new state with the old one's structure. Return the state beside the output, or "

@@ -102,9 +102,7 @@ def find_residual(program: Program) -> Residual:
     )
 
 
-def bases(
-    program: Program, value: Value, through: frozenset[str] = FORMS
-) -> Iterator[Value]:
+def bases(program: Program, value: Value, through: frozenset[str] = FORMS) -> Iterator[Value]:
     """Yield a value and what it was before it was handed on in other forms."""
     yield value
     op = program.op(value)
@@ -240,22 +238,22 @@ class _Finder:
                 math.prod(self.program.params[p].shape[1:]) for p in told.params
             )  # entries of one step
             work = total(op.eqn.params["jaxpr"], of_equation)
-            for t in range(told.length):
-                found.append(
-                    Branch(
-                        name="",
-                        stage=-1,
-                        shape=op.inputs[n + told.carry].shape,
-                        sum=k,
-                        value=None,
-                        step=t,
-                        owned=told.params,
-                        reads=told.params,
-                        parameters=rows,
-                        macs=work,
-                        ops=frozenset(),
-                    )
+            found += [
+                Branch(
+                    name="",
+                    stage=-1,
+                    shape=op.inputs[n + told.carry].shape,
+                    sum=k,
+                    value=None,
+                    step=t,
+                    owned=told.params,
+                    reads=told.params,
+                    parameters=rows,
+                    macs=work,
+                    ops=frozenset(),
                 )
+                for t in range(told.length)
+            ]
         return found
 
 
@@ -290,7 +288,9 @@ def scan_of(program: Program, position: int) -> Scanned | str:
     reachable, _ = program.needed(program.outputs, {})
     for value in op.outputs[m:]:
         slot = state_outputs.get(value)
-        is_read = value in program.outputs or any(u in reachable for u in program.users.get(value, ()))
+        is_read = value in program.outputs or any(
+            u in reachable for u in program.users.get(value, ())
+        )
         if is_read and slot not in kept:
             return f"an output of the model has a row for each step of {where}, so none of its steps can go"
     return Scanned(
@@ -357,7 +357,9 @@ def _stages(branches: Sequence[Branch], fixed: Sequence[int], program: Program) 
         return min((b.sum for b in branches if k in b.ops and b.sum != k), default=-1)
 
     stages: dict[int, int] = {}
-    last: dict[int, tuple[Any, int]] = {}  # for each branch around, the kind and number of its last stage
+    last: dict[
+        int, tuple[Any, int]
+    ] = {}  # for each branch around, the kind and number of its last stage
     count = 0
     for k in sorted(sums):
         kind = (sorted(sums[k]), k if k in scans else None)  # a transposed stream is the same stage
@@ -407,5 +409,3 @@ def _largest(branch: Branch, prefix: str, program: Program) -> str:
         part = "/".join(program.names[p].split("/")[:depth])
         sizes[part] = sizes.get(part, 0) + program.params[p].size
     return max(sizes, key=lambda part: sizes[part])
-
-

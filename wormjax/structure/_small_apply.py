@@ -71,8 +71,9 @@ class SmallApply:
           >>> print(ticket.apply.of(lambda p, x: x @ p["a"] @ p["b"] / 2)(ticket.params, jnp.ones((1, 1))))
           [[2.5]]
         """
-        is_cut = isinstance(self.original, SmallApply | Without)
-        inner = self.original.of(function) if is_cut else function
+        inner: Callable[..., Any] = function
+        if isinstance(self.original, SmallApply | Without):
+            inner = self.original.of(function)
         return dataclasses.replace(self, original=inner)
 
     @property

@@ -141,8 +141,9 @@ class Record:
             raise _damaged(folder, f"its {FILE} was changed after it was written")
         if content.get("format") not in (FORMAT, LAYERS):
             raise TicketError(
-                f"The ticket {folder} has the format {content.get('format')!r}; this version reads {FORMAT} and {LAYERS}. Read it "
-                "with the version of wormjax that wrote it, or shrink the original network anew and save that ticket."
+                f"The ticket {folder} has the format {content.get('format')!r}; this version reads {FORMAT} "
+                f"and {LAYERS}. Read it with the version of wormjax that wrote it, or shrink the original network anew "
+                "and save that ticket."
             )
         try:
             return cls(

@@ -63,11 +63,11 @@ def removal_of(program: Program, residual: Residual, names: Sequence[str]) -> Re
         if value in read_before and value not in read_after and value.shape:
             params[k] = NOTHING
     unread = read_before - read_after
-    lost = {program.params[k] for k, kept in params.items() if not len(kept)}
+    gone_params = {program.params[k] for k, kept in params.items() if not len(kept)}
     stay = list(program.outputs)
     for k, (value, new) in enumerate(zip(program.state, program.new_state, strict=True)):
         # statistics of what is gone: in evaluation only it reads them, in training its values set them
-        if value not in unread and not lost & program.needed([new], stays)[1]:
+        if value not in unread and not gone_params & program.needed([new], stays)[1]:
             stay.append(new)
         elif value.shape:
             state[k] = NOTHING
@@ -98,7 +98,9 @@ class Removed:
     def of(cls, program: Program, removal: Removal, names: Sequence[str]) -> "Removed":
         """Describe a removal."""
 
-        def by_path(kept: dict[int, np.ndarray], paths: Sequence[str]) -> dict[str, tuple[int, ...]]:
+        def by_path(
+            kept: dict[int, np.ndarray], paths: Sequence[str]
+        ) -> dict[str, tuple[int, ...]]:
             return {paths[k]: tuple(map(int, indices)) for k, indices in sorted(kept.items())}
 
         return cls(
@@ -185,7 +187,8 @@ class Without:
 
 
 def _like(full: PyTree, tree: PyTree) -> PyTree:
-    if jax.tree.structure(tree) != jax.tree.structure(full):
+    structure: Any = jax.tree.structure(full)
+    if jax.tree.structure(tree) != structure:
         raise ValueError(
             "The parameters or the state have another structure than those of the network whose branches were "
             "removed. Pass the ticket's."
