@@ -2,6 +2,7 @@
 
 from experiments.models._build import ModelConfig, abstract, build
 from experiments.models._convnet import ConvNet, ConvNetConfig
+from experiments.models._fewer_blocks import Fewer, fewer_blocks
 from experiments.models._lenet import LeNet, LeNetConfig
 from experiments.models._mlp import MLP, MLPConfig
 from experiments.models._mobilenet import MobileNet, MobileNetConfig
@@ -18,6 +19,7 @@ __all__ = [
     "VGG",
     "ConvNet",
     "ConvNetConfig",
+    "Fewer",
     "LeNet",
     "LeNetConfig",
     "MLPConfig",
@@ -31,6 +33,7 @@ __all__ = [
     "VGGConfig",
     "abstract",
     "build",
+    "fewer_blocks",
     "named",
     "narrowed",
     "sized",

@@ -1,5 +1,10 @@
 """Tables, pictures and the report of an experiment, from plain records; it knows no algorithm."""
 
+from experiments.report._block_plots import (
+    accuracy_by_blocks,
+    robustness_bars,
+    speedup_against_flops,
+)
 from experiments.report._comparison import Metric as Metric
 from experiments.report._comparison import comparison as comparison
 from experiments.report._comparison import comparison_of as comparison_of
@@ -46,6 +51,7 @@ __all__ = [
     "Value",
     "accuracy_against_density",
     "accuracy_against_flops",
+    "accuracy_by_blocks",
     "accuracy_by_cost",
     "accuracy_by_draw",
     "arm_styles",
@@ -64,7 +70,9 @@ __all__ = [
     "layer_densities",
     "measurements",
     "paired",
+    "robustness_bars",
     "save_figure",
     "similarity_maps",
+    "speedup_against_flops",
     "summary",
 ]

@@ -50,7 +50,7 @@ def accuracy_against_density(
         for name, by_density in curves.items():
             style = styles[name]
             densities = sorted(by_density)
-            middle, half = _bands(name, [by_density[d] for d in densities], level)
+            middle, half = bands(name, [by_density[d] for d in densities], level)
             axes.plot(
                 densities, middle, style.dash, color=style.colour, marker=style.marker, label=name
             )
@@ -120,9 +120,10 @@ def similarity_maps(
     return figure
 
 
-def _bands(
+def bands(
     name: str, rows: Sequence[Sequence[float]], level: float
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean of each row and half of its t interval, 0 for a single value; ``name`` is for the error."""
     middle, half = [], []
     for values in rows:
         if not len(values):

@@ -7,7 +7,7 @@ which call they belong to. Loops and branches keep their equation: they are grap
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
@@ -66,8 +66,12 @@ class Graph(NamedTuple):
     outputs: tuple[Value, ...]
 
 
-def inlined(jaxpr: Jaxpr | ClosedJaxpr) -> Graph:
+def inlined(jaxpr: Jaxpr | ClosedJaxpr, calls: Collection[str] = CALLS) -> Graph:
     """Return the graph of a jaxpr.
+
+    Args:
+      jaxpr: the program.
+      calls: names of the primitives that are put in line; the others keep their equation.
 
     Example:
       >>> import jax
@@ -83,16 +87,20 @@ def inlined(jaxpr: Jaxpr | ClosedJaxpr) -> Graph:
     known = dict(zip([*top.invars, *top.constvars], [*arguments, *constants], strict=True))
     ops: list[Op] = []
     closed: list[Value] = list(constants)
-    outputs = _run(top, known, ops, closed)
+    outputs = _run(top, known, ops, closed, calls)
     return Graph(arguments, tuple(closed), tuple(ops), outputs)
 
 
 def _run(
-    jaxpr: Jaxpr, known: dict[Any, Value], ops: list[Op], closed: list[Value]
+    jaxpr: Jaxpr,
+    known: dict[Any, Value],
+    ops: list[Op],
+    closed: list[Value],
+    calls: Collection[str],
 ) -> tuple[Value, ...]:
     for eqn in jaxpr.eqns:
         inputs = tuple(_read(v, known) for v in eqn.invars)
-        call = _called(eqn)
+        call = called(eqn, calls)
         if call is None:
             outputs = tuple(_value(v) for v in eqn.outvars)
             ops.append(op := Op(eqn, inputs, outputs))
@@ -102,14 +110,14 @@ def _run(
             constants = [_value(v) for v in call.constvars]
             closed += constants
             inside = dict(zip([*call.invars, *call.constvars], [*inputs, *constants], strict=True))
-            outputs = _run(call, inside, ops, closed)
+            outputs = _run(call, inside, ops, closed, calls)
         known.update(zip(eqn.outvars, outputs, strict=True))
     return tuple(_read(v, known) for v in jaxpr.outvars)
 
 
-def _called(eqn: JaxprEqn) -> Jaxpr | None:
-    """Return the function that an equation does nothing but call."""
-    if eqn.primitive.name not in CALLS:
+def called(eqn: JaxprEqn, calls: Collection[str] = CALLS) -> Jaxpr | None:
+    """Return the function that an equation does nothing but call, if it is one of ``calls``."""
+    if eqn.primitive.name not in calls:
         return None
     inner = [opened(one) for one in jaxprs(eqn.params.values())]
     fits = len(inner) == 1 and len(inner[0].invars) == len(eqn.invars)

@@ -15,6 +15,7 @@ from jaxtyping import PyTree
 from wormjax._paths import leaf_names
 from wormjax.structure._captured import Captured
 from wormjax.structure._ticket_error import TicketError
+from wormjax.structure._without import Removed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Manifest:
       fingerprint: hash of the original network's parameter paths, shapes and dtypes.
       captured: arrays that the original function closes over.
       versions: of what wrote it.
+      removals: whole branches that were removed, the first removal first.
     """
 
     kept: Mapping[str, Mapping[int, tuple[int, ...]]]
@@ -36,6 +38,7 @@ class Manifest:
     fingerprint: str
     captured: tuple[Captured, ...]
     versions: Mapping[str, str]
+    removals: tuple[Removed, ...] = ()
 
     @classmethod
     def of(
@@ -43,6 +46,7 @@ class Manifest:
         shapes: PyTree,
         indices: Mapping[str, Mapping[int, np.ndarray]],
         captured: tuple[Captured, ...] = (),
+        removals: tuple[Removed, ...] = (),
     ) -> "Manifest":
         """Describe a ticket of a network with these abstract parameters.
 
@@ -68,6 +72,7 @@ class Manifest:
             ),
             captured=captured,
             versions={name: metadata.version(name) for name in ("wormjax", "jax", "flax", "optax")},
+            removals=removals,
         )
 
     @property
@@ -77,6 +82,21 @@ class Manifest:
             name: {axis: np.asarray(kept, np.int64) for axis, kept in by_axis.items()}
             for name, by_axis in self.kept.items()
         }
+
+    @property
+    def channels(self) -> dict[str, dict[int, np.ndarray]]:
+        """The kept indices of what is cut by channels, in the coordinates of the network without the branches."""
+        by_layer = {name for removal in self.removals for name in removal.params}
+        found = {
+            name: {axis: k for axis, k in by_axis.items() if axis or name not in by_layer}
+            for name, by_axis in self.indices.items()
+        }
+        return {name: by_axis for name, by_axis in found.items() if by_axis}
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the branches that were removed, in order of removal."""
+        return tuple(name for removal in self.removals for name in removal.names)
 
     @property
     def widths(self) -> dict[str, tuple[int, ...]]:
@@ -113,6 +133,7 @@ class Manifest:
                     for shape, dtype, digest in record["captured"]
                 ),
                 versions=dict(record["versions"]),
+                removals=tuple(map(Removed.from_record, record.get("removals", ()))),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise TicketError(
@@ -129,7 +150,9 @@ class Manifest:
             for axis, kept in by_axis.items():
                 sizes = dict(enumerate(self.shapes.get(name, ())))
                 rising = all(a < b for a, b in itertools.pairwise(kept))
-                if not kept or not rising or not 0 <= kept[0] <= kept[-1] < sizes.get(axis, 0):
+                inside = bool(kept) and 0 <= kept[0] <= kept[-1] < sizes.get(axis, 0)
+                is_gone = not kept and axis == 0 and any(name in r.params for r in self.removals)
+                if not rising or not (inside or is_gone):
                     raise TicketError(
                         f"The manifest keeps {kept[:8]} of axis {axis} of {name!r}, which are not rising indices "
                         f"of an axis of {sizes.get(axis, 0)} entries."

@@ -120,10 +120,10 @@ def shrink(
     ticket = Ticket(
         params=small,
         state=small_state,
-        opt_state=_opt_state(opt_state, tx, small, cuts, regroup),
+        opt_state=small_opt_state(opt_state, tx, small, cuts, regroup),
         like_params=tuple(cut_tree(tree, cuts, "like_params") for tree in like_params),
         apply=apply,
-        manifest=_manifest(apply),
+        manifest=manifest_of(apply),
     )
     if verify:
         verify_ticket(plan, *given, (params, state), ticket)
@@ -137,13 +137,25 @@ def _carried(plan: Plan, params: PyTree, state: PyTree | None) -> tuple[PyTree, 
     return fold(plan.groups, plan.atoms, plan.given_masks, params, state)
 
 
-def _opt_state(
+def small_opt_state(
     opt_state: PyTree | None,
     tx: Optimizer | None,
     small: PyTree,
     cuts: PyTree[Cut],
     regroup: Regroup,
 ) -> PyTree | None:
+    """Cut an optimizer's state, or make a new one.
+
+    Args:
+      opt_state: of ``tx`` on the full parameters, ``"reset"``, or None.
+      tx: the optimizer, or None.
+      small: the small parameters.
+      cuts: how each parameter is cut.
+      regroup: finds groups again in the small network.
+
+    Raises:
+      ValueError: one of ``opt_state`` and ``tx`` alone, or a state that cannot be cut.
+    """
     if opt_state is None and tx is None:
         return None
     if opt_state is None or tx is None:
@@ -180,16 +192,22 @@ def _found_again(
         raise CannotCutError(why, remedy) from None
 
 
-def _manifest(apply: SmallApply) -> Manifest:
-    """Describe a ticket in the coordinates of the network that was there before any shrinking."""
+def manifest_of(apply: SmallApply) -> Manifest:
+    """Describe a ticket in the coordinates of the network that was there before anything was removed."""
     indices, original = apply.indices, apply.original
     while isinstance(original, SmallApply):
-        indices = _composed(original.indices, indices)
+        indices = composed(original.indices, indices)
         original = original.original
-    return Manifest.of(apply.first.shapes, indices, apply.first.captured.found)
+    removals, shapes = apply.removals, apply.first.shapes
+    for removal in reversed(removals):
+        kept = removal.removed.params.items()
+        indices = composed({name: {0: np.asarray(k, np.int64)} for name, k in kept}, indices)
+        shapes = removal.shapes
+    captured = apply.first.captured.found
+    return Manifest.of(shapes, indices, captured, tuple(r.removed for r in removals))
 
 
-def _composed(first: Indices, second: Indices) -> dict[str, dict[int, np.ndarray]]:
+def composed(first: Indices, second: Indices) -> dict[str, dict[int, np.ndarray]]:
     """Indices kept by one shrinking and then by another, in the coordinates of the first."""
     out = {name: dict(by_axis) for name, by_axis in first.items()}
     for name, by_axis in second.items():

@@ -14,6 +14,7 @@ from wormjax.structure._dims import Dim
 from wormjax.structure._replay import Replay, Value, zeros_removed
 from wormjax.structure._restored import Restored
 from wormjax.structure._trace import Axes, Traced, trace
+from wormjax.structure._without import Without
 from wormjax.structure.rules import EVALUATE, PROPAGATE
 
 Indices = Mapping[str, Mapping[int, np.ndarray]]  # parameter path -> axis -> kept indices
@@ -70,10 +71,28 @@ class SmallApply:
           >>> print(ticket.apply.of(lambda p, x: x @ p["a"] @ p["b"] / 2)(ticket.params, jnp.ones((1, 1))))
           [[2.5]]
         """
-        inner = self.original.of(function) if isinstance(self.original, SmallApply) else function
+        inner: Callable[..., Any] = function
+        if isinstance(self.original, SmallApply | Without):
+            inner = self.original.of(function)
         return dataclasses.replace(self, original=inner)
 
+    @property
+    def removals(self) -> list[Without]:
+        """The removals of whole branches from the function that the user wrote, the first one first."""
+        found, original = list[Without](), self.first.original
+        while isinstance(original, Without):
+            found.insert(0, original)
+            original = original.original
+        return found
+
+    @property
+    def full_state_shapes(self) -> PyTree | None:
+        """The abstract state of the function that the user wrote, or None."""
+        return next(iter(self.removals), self.first).state_shapes
+
     def __call__(self, params: PyTree, *rest: PyTree) -> Any:
+        if isinstance(self.original, Without) and not self.indices and self.restored is None:
+            return self.original(params, *rest)  # no channel is cut: there is nothing to replay
         state, inputs = (rest[0], rest[1:]) if self.state_shapes is not None else (None, rest)
         abstract = jax.eval_shape(lambda *xs: xs, *inputs)
         shapes = _at_full_size(params, self.shapes, "params")

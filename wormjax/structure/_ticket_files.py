@@ -25,6 +25,7 @@ from wormjax.structure._small_apply import SmallApply
 from wormjax.structure._ticket import Ticket
 from wormjax.structure._ticket_error import TicketError
 from wormjax.structure._ticket_record import FILE, Leaf, Record, digest_of, raw
+from wormjax.structure._without import Without
 
 CAPTURED = "captured"
 LARGE = 2**20  # bytes of captured arrays that nobody needs to hear of
@@ -73,7 +74,7 @@ def save_ticket(path: str | os.PathLike, ticket: Ticket) -> None:
     trees = {name: tree for name, tree in trees.items() if tree is not None}
     described = {name: Leaf.of_tree(tree, name) for name, tree in trees.items()}
     _recommend_state(holding, ticket.params)
-    full = ticket.apply.first.state_shapes
+    full = ticket.apply.full_state_shapes
     _wait_for_all("looked")
     folder.mkdir(parents=True, exist_ok=True)
     for name, tree in trees.items():
@@ -132,6 +133,7 @@ def load_ticket(
             for name, x in zip(leaf_names(shapes), jax.tree.leaves(shapes), strict=True)
         ],
     )
+    definition, cut_shapes, cut_state = _without(apply, shapes, state_shapes, record)
     asked: dict[str, tuple[PyTree, str]] = {"params": (small, "")}
     if state_like is not None:
         asked["state"] = state_shapes, "shape"
@@ -156,15 +158,27 @@ def load_ticket(
         opt_state=read.get("opt_state"),
         like_params=tuple(read[f"like_params_{k}"] for k in range(len(like))),
         apply=SmallApply(
-            apply,
-            shapes,
-            state_shapes,
-            record.manifest.indices,
+            definition,
+            cut_shapes,
+            cut_state,
+            record.manifest.channels,
             captured=holding,
-            restored=Restored(apply, shapes, state_shapes, holding),
+            restored=Restored(definition, cut_shapes, cut_state, holding)
+            if holding.found or not record.manifest.removals
+            else None,
         ),
         manifest=record.manifest,
     )
+
+
+def _without(
+    apply: Callable[..., Any], shapes: PyTree, state_shapes: PyTree | None, record: Record
+) -> tuple[Callable[..., Any], PyTree, PyTree | None]:
+    """Return the definition without the branches that the ticket lacks, and what is left of its trees."""
+    for removed in record.manifest.removals:
+        apply = Without(apply, shapes, state_shapes, removed)
+        shapes, state_shapes = removed.shapes(shapes, state_shapes)
+    return apply, shapes, state_shapes
 
 
 def _recommend_state(holding: Holding, params: PyTree) -> None:

@@ -20,6 +20,7 @@ from wormjax.structure._manifest import Manifest
 from wormjax.structure._ticket_error import TicketError
 
 FORMAT = 2  # 1 held hashes of captured arrays and not the arrays
+LAYERS = 3  # of a ticket that lacks whole branches, which a reader of 2 knows nothing of
 FILE = "manifest.json"
 _SAVE_AGAIN = "Save the ticket again, or take another copy of it."
 
@@ -103,7 +104,7 @@ class Record:
             return [dataclasses.asdict(leaf) for leaf in leaves]
 
         content: dict[str, Any] = {
-            "format": FORMAT,
+            "format": LAYERS if self.manifest.removals else FORMAT,
             "manifest": self.manifest.record(),
             "trees": {name: rows(leaves) for name, leaves in self.trees.items()},
             "full_state": None if self.full_state is None else rows(self.full_state),
@@ -138,10 +139,11 @@ class Record:
             raise _damaged(folder, f"its {FILE} is not whole ({type(error).__name__})") from None
         if seal != _seal(content):
             raise _damaged(folder, f"its {FILE} was changed after it was written")
-        if content.get("format") != FORMAT:
+        if content.get("format") not in (FORMAT, LAYERS):
             raise TicketError(
-                f"The ticket {folder} has the format {content.get('format')!r}; this version reads {FORMAT}. Read it "
-                "with the version of wormjax that wrote it, or shrink the original network anew and save that ticket."
+                f"The ticket {folder} has the format {content.get('format')!r}; this version reads {FORMAT} "
+                f"and {LAYERS}. Read it with the version of wormjax that wrote it, or shrink the original network anew "
+                "and save that ticket."
             )
         try:
             return cls(

@@ -1,0 +1,1 @@
+"""Layer tickets: whole blocks removed at initialisation, against filters of the same number."""

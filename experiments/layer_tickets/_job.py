@@ -1,0 +1,102 @@
+"""The study of layer tickets: its arms, and what it tells of them."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from experiments._folder import RunFolder
+from experiments._progress import Progress
+from experiments._units import run_units
+from experiments.layer_tickets._config import DENSE, LayerConfig
+from experiments.layer_tickets._measures import METRICS, History, measure, winning
+from experiments.layer_tickets._page import results_table, write_page
+from experiments.layer_tickets._setup import Setup
+from experiments.layer_tickets._unit import Unit
+from experiments.report import comparison_record
+from experiments.training import MetricsLog
+
+HONEST = "Accuracy is on the test split, at the epoch of the best validation accuracy."
+
+
+class Job:
+    """One run of the study, ready to begin.
+
+    Args:
+      config: its settings.
+
+    Raises:
+      ValueError: a setting is out of its range, or so many blocks cannot go.
+    """
+
+    def __init__(self, config: LayerConfig):
+        self._setup = Setup(config)
+
+    @property
+    def phases(self) -> int:
+        """How many phases the progress display will show."""
+        return len(self._setup.config.arms) * self._setup.config.seeds
+
+    def run(self, folder: RunFolder, progress: Progress) -> dict[str, str]:
+        """Run every arm and seed that is not over yet; return why arms failed."""
+        setup = self._setup
+        arms = {arm.name: arm for arm in setup.config.arms}
+
+        def begin(
+            name: str, seeds: Sequence[int]
+        ) -> tuple[int | None, Callable[[MetricsLog], None]]:
+            [seed] = seeds
+            unit = Unit(setup, folder, progress, arms[name], seed)
+            start, position = unit.restore()
+            return position, lambda log: unit.run(log, start)
+
+        units = [(name, [seed]) for name in arms for seed in setup.config.seed_numbers]
+        return run_units(folder, progress, units, begin)
+
+    def report(self, folder: RunFolder, failures: Mapping[str, str], seconds: float) -> int:
+        """Write summary and report, and print the table; 0 where every arm finished, else 1."""
+        setup = self._setup
+        config = setup.config
+        history = History(folder.records())
+        measured = measure(history, config)
+        if DENSE not in measured:
+            return 1
+        timing = {
+            "wall seconds of this start": round(seconds, 1),
+            "of these compiling": round(setup.compile_seconds, 1),
+            "architectures compiled in this start": setup.architectures,
+            "images": setup.splits,
+            "candidates": len(setup.found),
+            "optimizer steps of a training": config.epochs * setup.steps,
+        }
+        table = comparison_record(
+            f"{config.model} on {config.data}, scores by {config.aggregate}",
+            {arm.name: values for arm, values in measured.items()},
+            METRICS,
+            DENSE.name,
+            notes=[HONEST],
+        )
+        verdicts = {
+            arm.name: result._asdict()
+            for arm in measured
+            if arm != DENSE and (result := winning(measured, arm, config)) is not None
+        }
+        folder.write_summary(
+            {
+                "reference": "the dense network",
+                "tables": [table],
+                "arms": table["arms"],
+                "winning": verdicts,
+                "aggregate": config.aggregate,
+                "emission_constants": {
+                    "power_kw": config.power_kw,
+                    "kg_per_kwh": config.kg_per_kwh,
+                    "source": "assumed",
+                },
+                "failures": failures,
+                "seeds": config.seed_numbers,
+                "timing": timing,
+            }
+        )
+        write_page(folder, setup, history, failures, timing)
+        sys.stdout.write(f"\n{results_table(measured, config).text()}\n")
+        sys.stdout.write(f"\nReport: {folder.report}\n")
+        return 1 if failures else 0

@@ -1,0 +1,109 @@
+"""From records to measurements: one value per arm, seed and metric."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.layer_tickets._config import DENSE, Arm, LayerConfig
+from experiments.report import Metric, Value
+from wormjax import layers
+from wormjax.evaluation import emissions, emissions_saved
+
+Record = dict[str, Any]
+Measured = dict[Arm, dict[str, list[Value]]]
+
+METRICS = (
+    Metric("accuracy", "Test accuracy", "%", ".2f", 100),
+    Metric("accuracy_last", "Test accuracy, last epoch", "%", ".2f", 100),
+    Metric("corrupted", "Under corruptions", "%", ".2f", 100),
+    Metric("fgsm", "Under FGSM", "%", ".2f", 100),
+    Metric("pgd", "Under PGD", "%", ".2f", 100),
+    Metric("pgd_l2", "Under PGD, L2", "%", ".2f", 100),
+    Metric("calibration_error", "Calibration error", "%", ".2f", 100),
+    Metric("cka", "Linear CKA to the dense network", spec=".3f"),
+    Metric("macs", "MACs of an image", "M", ".3f", 1e-6),
+    Metric("parameters", "Parameters", "k", ".2f", 1e-3),
+    Metric("filters", "Convolution filters", spec=".0f"),
+    Metric(
+        "memory", "Memory by the trace", "kB", ".1f", 1e-3, "weights and activations of one image"
+    ),
+    Metric("measured_memory", "Memory of the compiled prediction", "MB", ".2f", 1e-6),
+    Metric("seconds", "Training time", "s", ".2f"),
+    Metric("speedup", "Faster training, times", spec=".2f"),
+    Metric("kg", "CO2-eq of training", "mg", ".2f", 1e6),
+    Metric("kg_saved", "CO2-eq saved", "%", ".1f"),
+)
+
+
+class History:
+    """The records of a run, by arm and seed."""
+
+    def __init__(self, records: Sequence[Record]):
+        self._epochs: dict[tuple[str, int], list[Record]] = {}
+        self.results: dict[tuple[str, int], Record] = {}
+        for record in records:
+            key = (record["arm"], record["seed"])
+            if record["kind"] == "result":
+                self.results[key] = record
+            elif record["kind"] == "epoch":
+                self._epochs.setdefault(key, []).append(record)
+
+    def finished(self, arm: Arm, seeds: Sequence[int]) -> bool:
+        """Whether every seed of the arm has its result."""
+        return all((arm.name, seed) in self.results for seed in seeds)
+
+    def measured(self, arm: Arm, seed: int, config: LayerConfig) -> dict[str, Value]:
+        """Return the measurements of a finished training, by the keys of `METRICS`.
+
+        Accuracy is that of the test images at the epoch of the best validation accuracy, the earliest of several.
+        """
+        epochs, result = self._epochs[(arm.name, seed)], self.results[(arm.name, seed)]
+        dense = self.results[(DENSE.name, seed)]
+        best = max(epochs, key=lambda record: record["validation_accuracy"])
+        found: dict[str, Value] = {
+            "accuracy": best["test_accuracy"],
+            "accuracy_last": epochs[-1]["test_accuracy"],
+        }
+        keys = [m.key for m in METRICS if result.get(m.key) is not None]
+        found |= {key: result[key] for key in keys if key != "seconds"}
+        if arm.kind == "filters" and config.filter_control == "masked":
+            return found  # the whole network was trained, behind masks
+        found["seconds"] = result["seconds"]
+        found["speedup"] = dense["seconds"] / result["seconds"]
+        if config.power_kw is not None and config.kg_per_kwh is not None:
+            kg, whole = (
+                emissions(
+                    hours=record["seconds"] / 3600,
+                    power_kw=config.power_kw,
+                    kg_per_kwh=config.kg_per_kwh,
+                ).kg
+                for record in (result, dense)
+            )
+            found["kg"], found["kg_saved"] = kg, emissions_saved(whole, kg)
+        return found
+
+
+def measure(history: History, config: LayerConfig) -> Measured:
+    """Return for each finished arm and metric one value per seed."""
+    found: Measured = {}
+    seeds = config.seed_numbers
+    for arm in config.arms:
+        if history.finished(arm, seeds) and history.finished(DENSE, seeds):
+            rows = [history.measured(arm, seed, config) for seed in seeds]
+            found[arm] = {key: [row[key] for row in rows] for key in rows[0]}
+    return found
+
+
+def winning(
+    measured: Mapping[Arm, Mapping[str, Sequence[Value]]], arm: Arm, config: LayerConfig
+) -> layers.Winning | None:
+    """Test whether an arm wins; None for one seed, from which nobody can tell, unless that is forced."""
+    if config.seeds < 2 and not config.force_single_seed:
+        return None
+    ticket, dense = ([float(v) for v in measured[a]["accuracy"]] for a in (arm, DENSE))  # type: ignore[arg-type]
+    return layers.winning(ticket, dense, xi=config.xi, force=config.force_single_seed)
+
+
+def flops_saved(measured: Mapping[Arm, Mapping[str, Sequence[Value]]], arm: Arm) -> float:
+    """Return the percentage of the dense network's multiply-accumulates that an arm saves, mean over seeds."""
+    small, whole = (sum(map(float, measured[a]["macs"])) for a in (arm, DENSE))  # type: ignore[arg-type]
+    return 100 * (1 - small / whole)

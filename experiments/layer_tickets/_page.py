@@ -1,0 +1,243 @@
+"""Tables and report of the study of layer tickets."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from experiments._folder import RunFolder
+from experiments.layer_tickets._config import DENSE, Arm, LayerConfig
+from experiments.layer_tickets._measures import (
+    METRICS,
+    History,
+    Measured,
+    flops_saved,
+    measure,
+    winning,
+)
+from experiments.layer_tickets._setup import Setup
+from experiments.report import (
+    Callout,
+    Code,
+    Column,
+    Facts,
+    Picture,
+    Section,
+    Table,
+    Value,
+    accuracy_by_blocks,
+    arm_styles,
+    comparison,
+    html_report,
+    paired,
+    robustness_bars,
+    save_figure,
+    speedup_against_flops,
+    summary,
+)
+from experiments.report._stats import scaled
+
+READING = """Every arm of a seed begins with the same weights and sees the same batches. A ticket is scored at
+initialisation, loses its p least important blocks at once, is built again as a smaller network with the weights of the
+others, and is trained from the beginning. The epoch is chosen on validation images; test accuracy is only read."""
+
+MASKED = """The filter control was trained as the whole network behind masks: it computes what the network of fewer
+filters computes, and its time says nothing."""
+
+ASSUMED = """CO2 is time x power x grid intensity with the constants named here, which were assumed and not measured;
+compiling is left out of the time."""
+
+
+def results_table(measured: Measured, config: LayerConfig) -> Table:
+    """Return test accuracy by kind and number of blocks, and the paired difference to the dense network."""
+    rows: list[tuple[Any, ...]] = []
+    for kind in _kinds(config):
+        cells = [_cell(measured, Arm(kind, p), config) for p in config.removed]
+        rows.append((kind, *cells))
+    saved = [
+        f"{flops_saved(measured, Arm(found, p)):.2f} %"
+        if (found := _any(measured, config, p))
+        else None
+        for p in config.removed
+    ]
+    rows.append(("MACs saved", *saved))
+    notes = [
+        "Mean ± sample standard deviation over seeds; under it the paired difference to the dense network with its "
+        f"95% t interval, not corrected for several comparisons, and whether it wins (mean difference "
+        f"+ {100 * config.xi:g} "
+        "points at least 0; certain where the whole interval is)."
+        if config.seeds > 1
+        else "One seed: nothing is called winning.",
+    ]
+    if DENSE in measured:
+        values = [scaled(v, 100) for v in measured[DENSE]["accuracy"]]
+        notes.insert(0, f"Dense training: {summary(values).text('.2f')} %.")
+    columns = (
+        Column("Test accuracy [%]", align="left"),
+        *(Column(f"p = {p}", align="right") for p in config.removed),
+    )
+    return Table("Blocks removed at initialisation", columns, tuple(rows), tuple(notes))
+
+
+def cost_table(measured: Measured, config: LayerConfig) -> Table:
+    """Return everything that was measured, for the first criterion, the control and the dense network."""
+    shown = [DENSE, *(Arm(k, p) for k in (config.criteria[0], "filters") for p in config.removed)]
+    arms = {arm.name: measured[arm] for arm in shown if arm in measured}
+    notes = [MASKED.replace("\n", " ")] if config.filter_control == "masked" else []
+    return comparison("Everything measured", arms, METRICS, DENSE.name, notes=notes)
+
+
+def stages_table(history: History, config: LayerConfig) -> Table | None:
+    """Return from which stages the criteria take blocks, by the sum and by the mean of their weights' scores."""
+    rows = []
+    for kind in config.criteria:
+        found = [
+            r
+            for r in history.results.values()
+            if r["arm"].startswith(f"{kind}-") and r["per_stage"]
+        ]
+        if not found:
+            continue
+        for how in ("sum", "mean"):
+            stages = sorted(found[0]["per_stage"][how], key=int)
+            counts = [sum(r["per_stage"][how][s] for r in found) for s in stages]
+            rows.append(
+                (
+                    f"{kind}, {how}",
+                    ", ".join(f"{s}: {n}" for s, n in zip(stages, counts, strict=True)),
+                )
+            )
+    if not rows:
+        return None
+    note = f"Over all p and seeds. The run itself used the {config.aggregate}."
+    return Table(
+        "Stages that lose blocks",
+        (Column("Criterion"), Column("stage: blocks")),
+        tuple(rows),
+        (note,),
+    )
+
+
+def pictures(measured: Measured, config: LayerConfig) -> dict[str, Figure]:
+    """Return the report's figures by name."""
+    kinds = [k for k in _kinds(config) if any(Arm(k, p) in measured for p in config.removed)]
+    styles = arm_styles(["dense", *kinds])
+    curves = {
+        kind: {
+            p: _numbers(measured[Arm(kind, p)]["accuracy"])
+            for p in config.removed
+            if Arm(kind, p) in measured
+        }
+        for kind in kinds
+    }
+    made = {}
+    if curves:
+        dense = _numbers(measured[DENSE]["accuracy"])
+        made["accuracy_by_blocks"] = accuracy_by_blocks(curves, dense=dense, styles=styles)
+    p = config.removed[len(config.removed) // 2]
+    bars = {"dense": DENSE, **{kind: Arm(kind, p) for kind in kinds}}
+    titles = {m.key: m.title for m in METRICS}
+    told = [k for k in ("corrupted", "fgsm", "pgd", "pgd_l2") if k in measured[DENSE]]
+    disturbances = {"clean": "accuracy_last"} | {titles[k].removeprefix("Under "): k for k in told}
+    rows = {
+        name: {shown: _numbers(measured[arm][key]) for shown, key in disturbances.items()}
+        for name, arm in bars.items()
+        if arm in measured
+    }
+    made["robustness"] = robustness_bars(rows, styles=styles)
+    points: dict[str, dict[int, tuple[float, list[float]]]] = {}
+    for kind in kinds:
+        for count in config.removed:
+            values = measured.get(Arm(kind, count), {})
+            if "speedup" in values:
+                less = 1 / (1 - flops_saved(measured, Arm(kind, count)) / 100)
+                points.setdefault(kind, {})[count] = less, _numbers(values["speedup"])
+    if points:
+        made["speedup"] = speedup_against_flops(points, styles=styles)
+    return made
+
+
+def write_page(
+    folder: RunFolder,
+    setup: Setup,
+    history: History,
+    failures: Mapping[str, str],
+    timing: Mapping[str, Any],
+) -> None:
+    """Write ``report.html`` and its pictures beside it."""
+    config = setup.config
+    measured = measure(history, config)
+    made = pictures(measured, config)
+    if folder.writes:
+        for name, figure in made.items():
+            save_figure(figure, folder.figures / f"{name}.png")
+    middle = config.removed[len(config.removed) // 2]
+    captions = {
+        "accuracy_by_blocks": "Mean test accuracy over seeds with its 95% t interval.",
+        "robustness": f"At p = {middle}, on {len(setup.robust[1])} test images: the mean over "
+        f"{len(setup.corrupted)} corruptions (severities {', '.join(map(str, config.severities))}), and attacks of "
+        f"radius {config.epsilon:.3g} in L-infinity.",
+        "speedup": "Training time without compiling, one point a seed. Small networks wait for the host.",
+    }
+
+    def shown(name: str) -> list[Picture]:
+        return [Picture(made[name], captions[name])] if name in made else []
+
+    constants = {
+        "power [kW], assumed": config.power_kw,
+        "grid intensity [kg CO2-eq / kWh], assumed": config.kg_per_kwh,
+    }
+    carbon: list[Any] = (
+        [Callout(ASSUMED), Facts("Constants", constants)] if config.power_kw is not None else []
+    )
+    provenance = folder.provenance()
+    problems = [Callout(f"Arm {arm} failed: {why}") for arm, why in failures.items()]
+    stages = stages_table(history, config)
+    page = html_report(
+        "Layer tickets",
+        [
+            Section("Result", [READING, *problems, results_table(measured, config)]),
+            Section("Accuracy against blocks removed", shown("accuracy_by_blocks")),
+            Section("Robustness", shown("robustness")),
+            Section("Time against operations", shown("speedup")),
+            Section("Cost", [cost_table(measured, config), *carbon, *([stages] if stages else [])]),
+            Section("Candidates", [Code(setup.found.explain())]),
+            Section(
+                "How it was made",
+                [
+                    Facts("Time", timing),
+                    Code(provenance["command"]),
+                    Facts("Settings", provenance["config"]),
+                    Facts("Versions", provenance["versions"]),
+                    Facts("Hardware", provenance["hardware"]),
+                ],
+            ),
+        ],
+        subtitle=f"{config.data} ({setup.origin}), {config.model}, {config.seeds} seeds",
+    )
+    folder.write_report(page)
+
+
+def _kinds(config: LayerConfig) -> list[str]:
+    return list(dict.fromkeys(arm.kind for arm in config.arms if arm != DENSE))
+
+
+def _any(measured: Measured, config: LayerConfig, p: int) -> str | None:
+    """A kind of layer ticket that finished with p blocks less; all of them save the same where blocks are alike."""
+    return next((k for k in config.criteria if Arm(k, p) in measured), None)
+
+
+def _cell(measured: Measured, arm: Arm, config: LayerConfig) -> tuple[str, ...] | None:
+    if arm not in measured or DENSE not in measured:
+        return None
+    values, dense = ([scaled(v, 100) for v in measured[a]["accuracy"]] for a in (arm, DENSE))
+    lines = [*summary(values).lines(".2f"), paired(values, dense).text(".2f")]
+    result = winning(measured, arm, config)
+    if result is not None:
+        verdict = "wins" if result.wins else "loses"
+        lines.append(f"{verdict}, certain" if result.wins and result.certain else verdict)
+    return tuple(lines)
+
+
+def _numbers(values: Sequence[Value]) -> list[float]:
+    return [float(v) for v in values if isinstance(v, int | float)]

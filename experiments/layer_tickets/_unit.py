@@ -1,0 +1,208 @@
+"""One arm with one seed, from first step to result, resumable after every epoch."""
+
+import math
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+import wormjax as wj
+from experiments._folder import RunFolder
+from experiments._progress import Progress
+from experiments.layer_tickets._config import Arm
+from experiments.layer_tickets._programs import Programs
+from experiments.layer_tickets._setup import Drawn, Setup, parameters_of
+from experiments.training import (
+    Checkpoints,
+    MetricsLog,
+    TrainState,
+    digest,
+    mean_loss,
+    stack_seeds,
+    take_seed,
+)
+from wormjax.evaluation import calibration_error, linear_cka
+
+
+class Stand(NamedTuple):
+    """Where a training stands: its network, its state, and the seconds that it took so far."""
+
+    drawn: Drawn
+    state: TrainState
+    seconds: float
+
+
+class Unit:
+    """Runs one arm with one seed.
+
+    Args:
+      setup: data, model and programs.
+      folder: of the run.
+      progress: shows epochs.
+      arm: the arm.
+      seed: its seed.
+    """
+
+    def __init__(self, setup: Setup, folder: RunFolder, progress: Progress, arm: Arm, seed: int):
+        self._setup, self._folder, self._progress = setup, folder, progress
+        self._arm, self._seed = arm, seed
+        fingerprint = {"config": folder.provenance()["config"], "arm": arm.name, "seed": seed}
+        self._store = Checkpoints(folder.checkpoints / f"{arm.name}-{seed}", fingerprint)
+
+    def restore(self) -> tuple[Stand, int | None]:
+        """Return where the training stood and the number of records then, or its beginning and None.
+
+        Raises:
+          CheckpointError: its checkpoint is damaged, or of another run.
+        """
+        drawn = self._setup.draw(self._arm, self._seed)
+        fresh = self._setup.start(drawn, self._seed)
+        found = self._store.restore(fresh)
+        if found is None:
+            return Stand(drawn, fresh, 0.0), None
+        state, position = found
+        return Stand(drawn, state, position["seconds"]), position["records"]
+
+    def run(self, log: MetricsLog, start: Stand) -> None:
+        """Train to the end, and log every epoch and the result.
+
+        Raises:
+          ValueError: a loss was not finite.
+        """
+        setup, arm, seed = self._setup, self._arm, self._seed
+        config = setup.config
+        drawn, state, seconds = start
+        masks = None if drawn.masks is None else stack_seeds([drawn.masks])
+        programs = setup.programs(drawn)
+        done = int(jax.device_get(state.epoch)[0])
+        programs.runner.compile(state, *setup.train, masks)
+        saved = time.monotonic()
+        with self._progress.phase(arm.name, "train", seed=seed, total=config.epochs) as phase:
+            phase.advance(done)
+            for epoch in range(done + 1, config.epochs + 1):
+                begin = time.perf_counter()
+                state, metrics = programs.runner(state, *setup.train, masks)
+                loss = float(jax.device_get(mean_loss(metrics))[0])
+                seconds += time.perf_counter() - begin
+                if not math.isfinite(loss):
+                    raise ValueError(
+                        f"The training loss of arm {arm.name!r}, seed {seed}, is {loss} in epoch {epoch}. Lower "
+                        "learning_rate."
+                    )
+                params, stats = _of(state, drawn)
+                held_out = {
+                    name: float(np.mean(programs.predict(params, stats, x).logits.argmax(-1) == y))
+                    for name, (x, y) in setup.held_out.items()
+                }
+                log.write(
+                    {
+                        "kind": "epoch",
+                        "arm": arm.name,
+                        "seed": seed,
+                        "epoch": epoch,
+                        "train_loss": loss,
+                        "validation_accuracy": held_out["validation"],
+                        "test_accuracy": held_out["test"],
+                    }
+                )
+                phase.advance(loss=loss)
+                if time.monotonic() - saved >= config.checkpoint_seconds and epoch < config.epochs:
+                    self._store.save(state, {"records": log.sync(), "seconds": seconds})
+                    saved = time.monotonic()
+        log.write(self._result(programs, drawn, state, seconds))
+        log.sync()
+
+    def _result(
+        self, programs: Programs, drawn: Drawn, state: TrainState, seconds: float
+    ) -> dict[str, Any]:
+        setup, arm, seed = self._setup, self._arm, self._seed
+        params, stats = _of(state, drawn)
+        images, labels = setup.held_out["test"]
+        told = programs.predict(params, stats, images)
+        scored = arm.kind not in ("dense", "filters", "random", "l1")
+        return {
+            "kind": "result",
+            "arm": arm.name,
+            "seed": seed,
+            "seconds": seconds,
+            "removed": drawn.removed,
+            "aggregate": setup.config.aggregate,
+            "per_stage": setup.per_stage(arm, seed) if scored else None,
+            "macs": drawn.macs,
+            "parameters": parameters_of(drawn),
+            "filters": drawn.filters,
+            "memory": None if drawn.masks is not None else setup.memory(drawn),
+            "measured_memory": None
+            if drawn.masks is not None
+            else programs.measured_bytes(params, stats, images),
+            "calibration_error": calibration_error(told.logits, labels),
+            "cka": self._likeness(told.features),
+            **self._robustness(programs, params, stats),
+            "weights": digest(take_seed(state.params, 0)),
+        }
+
+    def _likeness(self, features: np.ndarray) -> float:
+        """Linear CKA to the trained dense network's features of the same seed, which is written once."""
+        file = self._folder.checkpoints / f"features-{self._seed}.npy"
+        flat = features.reshape(len(features), -1)
+        if self._arm.kind == "dense":
+            file.parent.mkdir(parents=True, exist_ok=True)
+            np.save(file, flat, allow_pickle=False)
+            return 1.0
+        return linear_cka(flat, np.load(file, allow_pickle=False))
+
+    def _robustness(self, programs: Programs, params: PyTree, stats: PyTree) -> dict[str, Any]:
+        setup, config = self._setup, self._setup.config
+        images, labels = setup.robust
+
+        def right(x: Any) -> np.ndarray:
+            return programs.predict(params, stats, np.asarray(x)).logits.argmax(-1) == np.resize(
+                labels, len(x)
+            )
+
+        together = right(np.concatenate(list(setup.corrupted.values())))
+        parts = np.split(together, len(setup.corrupted))
+        by_name = {n: float(p.mean()) for n, p in zip(setup.corrupted, parts, strict=True)}
+        x, y = jnp.asarray(images), jnp.asarray(labels)
+        size = config.epsilon / 4
+        once = programs.attacked(
+            params, stats, x, y, epsilon=config.epsilon, step_size=config.epsilon, steps=1
+        )
+        often = programs.attacked(
+            params, stats, x, y, epsilon=config.epsilon, step_size=size, steps=config.attack_steps
+        )
+        found = {
+            "clean": float(right(images).mean()),
+            "corrupted": float(together.mean()),
+            "corruptions": by_name,
+            "fgsm": float(right(once).mean()),
+            "pgd": float(right(often).mean()),
+        }
+        if config.epsilon_l2:
+            radius = config.epsilon_l2
+            moved = programs.attacked(
+                params,
+                stats,
+                x,
+                y,
+                epsilon=radius,
+                step_size=radius / 4,
+                steps=config.attack_steps,
+                norm="l2",
+            )
+            found["pgd_l2"] = float(right(moved).mean())
+        return found
+
+
+def _of(state: TrainState, drawn: Drawn) -> tuple[PyTree, PyTree]:
+    """The parameters and statistics of the one seed, masked where the arm is."""
+    params = take_seed(state.params, 0)
+    if drawn.masks is not None:
+        params = _masked(params, drawn.masks)
+    return params, take_seed(state.stats, 0)
+
+
+_masked = jax.jit(wj.apply_masks)

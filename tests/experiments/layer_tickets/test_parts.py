@@ -1,0 +1,116 @@
+"""Config, measurements, tables and pictures of the study, from records written here."""
+
+import dataclasses
+
+import pytest
+
+from experiments.layer_tickets._config import DENSE, PRESETS, Arm, LayerConfig
+from experiments.layer_tickets._measures import History, flops_saved, measure, winning
+from experiments.layer_tickets._page import cost_table, pictures, results_table, stages_table
+from experiments.report import figure_svg
+
+CONFIG = LayerConfig(
+    seeds=2,
+    criteria=("grasp", "random"),
+    removed=(1, 2),
+    filters=(1,),
+    power_kw=0.1,
+    kg_per_kwh=0.4,
+)
+
+
+def records(config):
+    found = []
+    for arm in config.arms:
+        for seed in config.seed_numbers:
+            by_epoch = [(0.5, 0.55), (0.9, 0.80 - 0.01 * arm.p + 0.02 * seed), (0.9, 0.99)]
+            for epoch, (validation, test) in enumerate(by_epoch, 1):
+                found.append(
+                    {"kind": "epoch", "arm": arm.name, "seed": seed, "epoch": epoch}
+                    | {"validation_accuracy": validation, "test_accuracy": test}
+                )
+            found.append(
+                {"kind": "result", "arm": arm.name, "seed": seed, "seconds": 10.0 - 2 * arm.p}
+                | {"macs": 1000 - 100 * arm.p, "parameters": 50, "filters": 40, "memory": 9}
+                | {"measured_memory": 12, "calibration_error": 0.1, "cka": 0.9}
+                | {"corrupted": 0.6, "fgsm": 0.3, "pgd": 0.2, "removed": [], "aggregate": "sum"}
+                | {
+                    "per_stage": {"sum": {"0": arm.p, "1": 0}, "mean": {"0": 0, "1": arm.p}}
+                    if arm.kind == "grasp"
+                    else None
+                }
+            )
+    return found
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return measure(History(records(CONFIG)), CONFIG)
+
+
+def test_the_epoch_is_the_best_of_validation_and_the_first_of_several(measured):
+    assert measured[Arm("grasp", 1)]["accuracy"] == pytest.approx([0.79, 0.81])
+    assert measured[Arm("grasp", 1)]["accuracy_last"] == [0.99, 0.99]
+
+
+def test_time_emissions_and_operations_are_against_dense(measured):
+    values = measured[Arm("grasp", 2)]
+    assert values["speedup"] == pytest.approx([10 / 6] * 2)
+    assert values["kg"] == pytest.approx([6 / 3600 * 0.1 * 0.4] * 2)
+    assert values["kg_saved"] == pytest.approx([40.0] * 2)
+    assert flops_saved(measured, Arm("random", 2)) == pytest.approx(20.0)
+    masked = dataclasses.replace(CONFIG, filter_control="masked")
+    behind = measure(History(records(masked)), masked)[Arm("filters", 1)]
+    assert "seconds" not in behind  # the whole network was trained
+    assert behind["macs"] == [900, 900]
+
+
+def test_winning_needs_seeds(measured):
+    assert winning(measured, Arm("grasp", 1), CONFIG).wins is False
+    assert winning(measured, Arm("grasp", 1), dataclasses.replace(CONFIG, xi=0.011)).wins is True
+    alone = dataclasses.replace(CONFIG, seeds=1)
+    one = measure(History(records(alone)), alone)
+    assert winning(one, Arm("grasp", 1), alone) is None
+    assert "nothing is called winning" in results_table(one, alone).text()
+    forced = dataclasses.replace(alone, force_single_seed=True)
+    assert winning(one, Arm("grasp", 1), forced).seeds == 1
+
+
+def test_tables_and_pictures(measured):
+    text = results_table(measured, CONFIG).text()
+    assert "MACs saved" in text
+    assert "10.00 %" in text
+    assert "loses" in text
+    assert "Under corruptions" in cost_table(measured, CONFIG).text()
+    stages = stages_table(History(records(CONFIG)), CONFIG).text()
+    assert "0: 6, 1: 0" in stages  # by the sum, over p = 1, 2 and two seeds
+    assert "0: 0, 1: 6" in stages
+    made = pictures(measured, CONFIG)
+    assert set(made) == {"accuracy_by_blocks", "robustness", "speedup"}
+    assert all("<svg" in figure_svg(figure) for figure in made.values())
+
+
+def test_presets_are_the_papers_rows():
+    assert PRESETS["resnet32"].removed == (1, 2, 3, 4, 5)
+    assert PRESETS["resnet56"].removed == (1, 2, 3, 4, 5, 12)
+    for name, config in PRESETS.items():
+        assert config.seeds == 3, name
+        assert config.arms[0] == DENSE
+        assert {"grasp", "snip", "random"} == set(config.criteria)
+        assert len({arm.name for arm in config.arms}) == len(config.arms)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"removed": (0, 1)}, "Remove at least one block"),
+        ({"criteria": ()}, "Name at least one"),
+        ({"filters": (3,)}, "Match what is removed"),
+        ({"severities": (6,)}, "Each lies in 1, ..., 5"),
+        ({"power_kw": 0.1, "kg_per_kwh": None}, "Give both, or neither"),
+        ({"xi": -0.1}, "must not be negative"),
+    ],
+)
+def test_wrong_settings_are_sentences(changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        dataclasses.replace(CONFIG, **changes)

@@ -1,0 +1,114 @@
+"""A tiny run of the study: its files, its records, resuming, and refusals."""
+
+import contextlib
+import io
+import json
+
+import pytest
+
+from experiments.layer_tickets.__main__ import main
+
+TINY = (
+    *("--seeds", "2", "--limit", "128", "--epochs", "2", "--removed", "1", "--criteria", "snip"),
+    *("--filters", "1", "--stage_blocks", "3", "--stage_widths", "4", "--robust_images", "20"),
+    *("--checkpoint_seconds", "0", "--score_per_class", "2"),
+)
+
+
+def call(path, *argv):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main([*TINY, *argv, "--out", str(path)])
+        except SystemExit as left:
+            code = left.code
+    return code, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "layers"
+    code, out, err = call(path)
+    assert (code, err) == (0, "")
+    return path, out
+
+
+@pytest.fixture(scope="module")
+def records(run):
+    return [json.loads(line) for line in (run[0] / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_the_files_of_a_run(run):
+    path, out = run
+    names = {
+        "config.json",
+        "metrics.jsonl",
+        "summary.json",
+        "report.html",
+        "figures",
+        "checkpoints",
+    }
+    assert {p.name for p in path.iterdir()} == names
+    assert "Blocks removed at initialisation" in out
+    page = (path / "report.html").read_text()
+    assert "assumed and not measured" in page
+    summary = json.loads((path / "summary.json").read_text())
+    assert summary["emission_constants"] == {
+        "power_kw": 0.1,
+        "kg_per_kwh": 0.4,
+        "source": "assumed",
+    }
+    assert summary["aggregate"] == "sum"
+    assert set(summary["winning"]) == {"snip-1", "filters-1"}
+
+
+@pytest.mark.slow
+def test_a_ticket_has_a_block_less_and_the_control_as_many_filters(records):
+    results = {(r["arm"], r["seed"]): r for r in records if r["kind"] == "result"}
+    for seed in (0, 1):
+        dense, ticket, control = (results[arm, seed] for arm in ("dense", "snip-1", "filters-1"))
+        assert dense["macs"] - ticket["macs"] == 2 * 64 * 9 * 4 * 4
+        assert ticket["filters"] == control["filters"] == dense["filters"] - 8
+        assert len(ticket["removed"]) == 1
+        assert sum(ticket["per_stage"]["sum"].values()) == 1
+        assert dense["cka"] == 1.0
+        assert 0 <= ticket["cka"] <= 1
+        assert len(ticket["corruptions"]) == 18  # of grey images, at one severity
+        assert ticket["pgd"] <= ticket["clean"]
+
+
+@pytest.mark.slow
+def test_a_run_that_was_cut_goes_on_to_the_same_bits(run, records, tmp_path):
+    path = run[0]
+    ends = [n for n, r in enumerate(records, 1) if r["kind"] == "result"]
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    (cut / "config.json").write_text((path / "config.json").read_text())
+    (cut / "checkpoints").mkdir()
+    for file in (path / "checkpoints").glob("features-*.npy"):
+        (cut / "checkpoints" / file.name).write_bytes(file.read_bytes())
+    lines = (path / "metrics.jsonl").read_text().splitlines()
+    (cut / "metrics.jsonl").write_text("".join(line + "\n" for line in lines[: ends[-2]]))
+    code, _, err = call(cut, "--resume")
+    assert (code, err) == (0, "")
+    again = [json.loads(line) for line in (cut / "metrics.jsonl").read_text().splitlines()]
+    timeless = [
+        [{k: v for k, v in r.items() if k != "seconds"} for r in rs] for rs in (records, again)
+    ]
+    assert timeless[0] == timeless[1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--removed", "1", "9"), "9 blocks cannot be removed: of 3 candidates 2 can go"),
+        (("--model", "lenet300"), "is no ResNet of experiments.models"),
+        (("--batch_size", "1000"), "larger than the training split"),
+    ],
+)
+def test_wrong_calls_get_their_sentence(tmp_path, flags, sentence):
+    code, _, err = call(tmp_path / "new", *flags)
+    assert code == 2
+    assert sentence in " ".join(err.split())
+    assert not (tmp_path / "new").exists()
