@@ -6,16 +6,19 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
+import tests.annotations  # noqa: F401  the hook looks it up by name
+
 # read when the first array is made: most programs run once, and compiling them costs more than running them
-os.environ["XLA_FLAGS"] = (
-    f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
-)
+QUICK_TO_COMPILE = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1"]
+if jax.__version_info__ < (0, 11):  # a later XLA does not know it, and an unknown flag ends the process
+    QUICK_TO_COMPILE.append("--xla_cpu_use_fusion_emitters=false")
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *QUICK_TO_COMPILE]).strip()
 
 jax.config.update("jax_num_cpu_devices", 8)  # masks must agree on one device and on eight
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-install_import_hook("wormjax", "beartype.beartype")
+install_import_hook("wormjax", "tests.annotations.checked")
 
 
 @pytest.fixture(scope="session")
