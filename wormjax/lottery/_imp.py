@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, PyTree
 
 from wormjax._counts import ratio_in_unit_interval
-from wormjax._masks import apply_masks, check_same_structure
+from wormjax._masks import apply_masks, check_same_structure, never_pruned
 from wormjax._paths import leaf_names
 from wormjax._selection import Scope, check_choice
 from wormjax.dst._kernels import kernels
@@ -194,13 +194,15 @@ def imp(
             start, stretch = initial, Stretch(range(steps), rates)
         else:
             before = levels[-1]
-            old = masks
+            old = _weights_only(masks, chosen)
             masks = prune_step(
                 before.trained.params, old, rate=rate, scope=scope, count_rule=count_rule
             )
             if restructure is not None:
                 masks = _restructured(restructure(masks, before.trained), params, chosen)
-            loss = pruning_loss(before.trained.params, old, masks) if mode == "allr" else None
+            loss = None
+            if mode == "allr":
+                loss = pruning_loss(before.trained.params, old, _weights_only(masks, chosen))
             stretch = settings.stretch(r, loss)
             start = rewound if mode in REWINDING else before.trained
             start = start._replace(params=apply_masks(start.params, masks))
@@ -215,7 +217,15 @@ def imp(
         if point is not None:
             rewound = point
         levels.append(
-            Level(r, masks, trained, stretch, mask_counts(params, masks), sizes, measured)
+            Level(
+                r,
+                masks,
+                trained,
+                stretch,
+                mask_counts(params, _weights_only(masks, chosen)),
+                sizes,
+                measured,
+            )
         )
     return Levels(tuple(levels), initial, rewound, mode)
 
@@ -242,6 +252,11 @@ class _Settings:
 
 
 _SOME_LOSS = pruning_loss(np.ones(2), np.array([True, True]), np.array([True, False]))
+
+
+def _weights_only(masks: PyTree, prunable: PyTree[bool]) -> PyTree:
+    """The masks of what may be pruned: restructured ones speak of biases and scales, too."""
+    return jax.tree.map(lambda mask, may: mask if may else never_pruned(), masks, prunable)
 
 
 def _restructured(masks: PyTree, params: PyTree, prunable: PyTree[bool]) -> PyTree:

@@ -7,12 +7,11 @@ import jax
 from jaxtyping import PyTree
 
 from wormjax.dst._kernels import kernel_like
-from wormjax.structure._flat import Flat, Step, flatten
-from wormjax.structure._trace import shape_of, trace
+from wormjax.lottery._layers import Layers
+from wormjax.structure._trace import trace
 from wormjax.structure.rules import PROPAGATE
 
 Role = Literal["stem", "head", "depthwise", "downsample", "inner", "none"]
-_CONTRACTIONS = ("conv_general_dilated", "dot_general")
 
 
 def layer_roles(
@@ -39,7 +38,7 @@ def layer_roles(
     """
     shapes = jax.eval_shape(lambda *xs: xs, params, state, inputs)
     traced = trace(apply, shapes[0], shapes[2], shapes[1], PROPAGATE)
-    roles = _Roles(flatten(traced), len(traced.closed.jaxpr.invars)).run()
+    roles = _roles(Layers(traced))
     leaves = zip(traced.names, jax.tree.leaves(shapes[0]), strict=True)
     words: list[Role] = []
     for k, (name, leaf) in enumerate(leaves):
@@ -93,93 +92,42 @@ def prunable_layers(
     return chosen
 
 
-class _Roles:
-    """Sets of contractions are integers, one bit each."""
+def _roles(layers: Layers) -> dict[int, Role]:
+    """The part of each parameter that is in a layer, or goes into a loop."""
+    ends = 0
+    for value in layers.flat.outputs:
+        ends |= layers.near.get(value, 0)
+    found: dict[int, Role] = dict.fromkeys(layers.looped, "none")
+    shortcuts = _shortcuts(layers)
+    for k, layer in layers.layers.items():
+        role: Role = "inner"
+        if not layers.before[layers.flat.steps[k].outputs[0]] & ~(1 << k):
+            role = "stem"
+        elif ends >> k & 1:
+            role = "head"
+        elif layer.is_depthwise:
+            role = "depthwise"
+        elif k in shortcuts:
+            role = "downsample"
+        found |= dict.fromkeys(layer.leaves, role)
+    return found
 
-    def __init__(self, flat: Flat, operands: int):
-        self.flat = flat
-        self.live = set(range(len(flat.params) + len(flat.state), operands))
-        self.leaves: dict[int, set[int]] = {v: {k} for k, v in enumerate(flat.params)}
-        self.near: dict[int, int] = {}  # contractions whose output reaches a value past no other
-        self.before: dict[int, int] = {}  # all contractions that a value depends on
-        self.reads: dict[int, int] = {}  # by contraction: what is near the image that it reads
-        self.kernels: dict[int, tuple[Step, set[int]]] = {}
-        self.inner: set[int] = set()
 
-    def run(self) -> dict[int, Role]:
-        for k, step in enumerate(self.flat.steps):
-            self.visit(k, step)
-        ends = 0
-        for value in self.flat.outputs:
-            ends |= self.near.get(value, 0) if value in self.live else 0
-        found: dict[int, Role] = dict.fromkeys(self.inner, "none")
-        shortcuts = self.shortcuts()
-        for k, (step, leaves) in self.kernels.items():
-            role: Role = "inner"
-            if not self.before[step.outputs[0]] & ~(1 << k):
-                role = "stem"
-            elif ends >> k & 1:
-                role = "head"
-            elif self.is_depthwise(step):
-                role = "depthwise"
-            elif k in shortcuts:
-                role = "downsample"
-            found |= dict.fromkeys(leaves, role)
-        return found
-
-    def visit(self, k: int, step: Step) -> None:
-        live = [v for v in step.inputs if v in self.live]
-        still = [v for v in step.inputs if v not in self.live]
-        below = set().union(*(self.leaves.get(v, set()) for v in still))
-        is_layer = step.eqn.primitive.name in _CONTRACTIONS and bool(live) and bool(below)
-        near = before = 0
-        for v in live:
-            near |= self.near.get(v, 0)
-            before |= self.before.get(v, 0)
-        if is_layer:
-            self.kernels[k] = step, below
-            self.reads[k] = near
-            near, before = 1 << k, before | 1 << k
-        elif live and any(name in step.eqn.params for name in ("jaxpr", "branches", "body_jaxpr")):
-            self.inner |= below
-        for out in step.outputs:
-            if live:
-                self.live.add(out)
-                self.near[out], self.before[out] = near, before
-            else:
-                self.leaves[out] = below
-
-    def shortcuts(self) -> set[int]:
-        """1x1 kernels that are added to a branch which reads the same image."""
-        found = set()
-        for step in self.flat.steps:
-            if step.eqn.primitive.name not in ("add", "add_any"):
-                continue
-            if not all(v in self.live for v in step.inputs):
-                continue
-            for one, other in (step.inputs, step.inputs[::-1]):
-                for k in self.kernels:
-                    beside = self.before[other] & ~(1 << k)
-                    if (
-                        self.near[one] >> k & 1
-                        and self.is_pointwise(self.kernels[k][0])
-                        and any(
-                            beside >> e & 1 and self.reads[e] == self.reads[k] for e in self.kernels
-                        )
-                    ):
-                        found.add(k)
-        return found
-
-    @staticmethod
-    def is_pointwise(step: Step) -> bool:
-        if step.eqn.primitive.name == "dot_general":
-            return True
-        kernel, numbers = shape_of(step.eqn.invars[1]), step.eqn.params["dimension_numbers"]
-        return all(kernel[axis] == 1 for axis in numbers.rhs_spec[2:])
-
-    @staticmethod
-    def is_depthwise(step: Step) -> bool:
-        if step.eqn.primitive.name == "dot_general":
-            return False
-        kernel, numbers = shape_of(step.eqn.invars[1]), step.eqn.params["dimension_numbers"]
-        return step.eqn.params["feature_group_count"] > 1 and kernel[numbers.rhs_spec[1]] == 1
+def _shortcuts(layers: Layers) -> set[int]:
+    """1x1 kernels that are added to a branch which reads the same image."""
+    found = set()
+    for step in layers.flat.steps:
+        if step.eqn.primitive.name not in ("add", "add_any"):
+            continue
+        if not all(v in layers.before for v in step.inputs):
+            continue
+        for one, other in (step.inputs, step.inputs[::-1]):
+            for k, layer in layers.layers.items():
+                if not (layers.near[one] >> k & 1 and layer.is_pointwise):
+                    continue
+                beside = layers.before[other] & ~(1 << k)
+                if any(
+                    beside >> e & 1 and layers.reads(e) == layers.reads(k) for e in layers.layers
+                ):
+                    found.add(k)
+    return found
