@@ -1,5 +1,6 @@
 """Lottery tickets by iterative pruning, and what makes them structured."""
 
+from wormjax.lottery._block_apply import BlockApply, BlockTicket, block_apply, row_blocks
 from wormjax.lottery._block_rules import block_columns
 from wormjax.lottery._blocks import Block, BlockList, BlockListError, LayerBlocks
 from wormjax.lottery._branches import Branch, branch, shuffled_channels
@@ -25,8 +26,10 @@ __all__ = [
     "REFILL_PLUS",
     "REGROUP_REFERENCE",
     "Block",
+    "BlockApply",
     "BlockList",
     "BlockListError",
+    "BlockTicket",
     "Branch",
     "LayerBlocks",
     "Level",
@@ -42,6 +45,7 @@ __all__ = [
     "Regrouped",
     "Stretch",
     "Train",
+    "block_apply",
     "block_columns",
     "branch",
     "executed_macs",
@@ -60,5 +64,6 @@ __all__ = [
     "retraining",
     "rewind_step",
     "round_counts",
+    "row_blocks",
     "shuffled_channels",
 ]

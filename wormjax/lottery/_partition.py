@@ -63,7 +63,7 @@ def _by_jaccard(filled: np.ndarray, parts: int, rng: np.random.Generator) -> np.
     sizes = filled.sum(axis=1)
     # rows that have little in common may be outliers; rows at random are typical: the better of both beginnings
     starts = [_spread(filled, sizes, parts, rng), rng.choice(len(filled), parts, replace=False)]
-    found = [_cluster(filled, sizes, filled[start], parts) for start in starts]
+    found = [_cluster(filled, sizes, filled[np.asarray(start)], parts) for start in starts]
     likeness = [alike for alike, _ in found]
     return found[likeness.index(max(likeness))][1]
 
