@@ -4,6 +4,12 @@ from wormjax.lottery._block_apply import BlockApply, BlockTicket, block_apply, r
 from wormjax.lottery._block_rules import block_columns
 from wormjax.lottery._blocks import Block, BlockList, BlockListError, LayerBlocks
 from wormjax.lottery._branches import Branch, branch, shuffled_channels
+from wormjax.lottery._execution import (
+    Contender,
+    ExecutionRow,
+    execution_report,
+    execution_table,
+)
 from wormjax.lottery._imp import imp
 from wormjax.lottery._level_files import LevelError
 from wormjax.lottery._levels import Level, Levels
@@ -31,6 +37,8 @@ __all__ = [
     "BlockListError",
     "BlockTicket",
     "Branch",
+    "Contender",
+    "ExecutionRow",
     "LayerBlocks",
     "Level",
     "LevelError",
@@ -49,6 +57,8 @@ __all__ = [
     "block_columns",
     "branch",
     "executed_macs",
+    "execution_report",
+    "execution_table",
     "imp",
     "keep_channels",
     "keep_largest",
