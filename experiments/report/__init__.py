@@ -15,6 +15,7 @@ from experiments.report._draw_plots import (
     accuracy_by_draw,
 )
 from experiments.report._html import Callout, Code, Facts, Markup, Picture, Section, html_report
+from experiments.report._mask_plots import mask_pictures
 from experiments.report._rank_plots import critical_difference
 from experiments.report._ranks import Ranks, friedman
 from experiments.report._stats import Censored, Paired, Summary, Value, paired, summary
@@ -59,6 +60,7 @@ __all__ = [
     "heat_maps",
     "html_report",
     "kept_widths",
+    "mask_pictures",
     "measurements",
     "paired",
     "save_figure",

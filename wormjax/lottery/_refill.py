@@ -110,7 +110,8 @@ def refill(
     residual stream, where an addition joins layers, every layer drops channels of its own.
 
     Args:
-      groups: from `wormjax.find_groups`, on the function to be shrunk.
+      groups: from `wormjax.find_groups`, on the function to be shrunk, with two examples or more (of a single one,
+        running statistics have an activation's shape, and adding them looks like a residual stream).
       params: trained parameters of the round that the masks come from.
       masks: its mask tree, weight by weight; rank-0 leaves are left alone.
       score: ``"weight_l1"`` (of the weights that the masks keep), ``"remain"`` (how many those are), ``"bn_gamma"``,

@@ -16,6 +16,8 @@ from experiments.early_bird._config import EarlyBirdConfig
 from experiments.report import Censored, Metric, comparison, comparison_record
 from experiments.results import ResultError, add, page, read
 from experiments.results.__main__ import main
+from experiments.structured_tickets import _config as structured_tickets
+from experiments.structured_tickets._config import TicketConfig
 from experiments.worm import _presets as worm
 from experiments.worm._config import WormConfig
 
@@ -126,6 +128,7 @@ def test_every_command_that_waits_can_be_typed():
         "worm": (WormConfig, worm.PRESETS),
         "early_bird": (EarlyBirdConfig, early_bird.PRESETS),
         "dst_criteria": (DstConfig, dst_criteria.PRESETS),
+        "structured_tickets": (TicketConfig, structured_tickets.PRESETS),
     }
     assert kinds.keys() <= {name for name, _ in commands}
     for name, flags in commands:
