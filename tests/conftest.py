@@ -10,8 +10,14 @@ from jaxtyping import install_import_hook
 import tests.annotations  # noqa: F401  the hook looks it up by name
 
 # read when the first array is made: most programs run once, and compiling them costs more than running them
-QUICK_TO_COMPILE = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1"]
-if jax.__version_info__ < (0, 11):  # a later XLA does not know it, and an unknown flag ends the process
+QUICK_TO_COMPILE = [
+    "--xla_backend_optimization_level=0",
+    "--xla_cpu_parallel_codegen_split_count=1",
+]
+if jax.__version_info__ < (
+    0,
+    11,
+):  # a later XLA does not know it, and an unknown flag ends the process
     QUICK_TO_COMPILE.append("--xla_cpu_use_fusion_emitters=false")
     if platform.machine() == "x86_64":
         # these fuse a product and a sum here and not there: x == max(x) of the same x could be false

@@ -22,6 +22,7 @@ from experiments.report._stats import Censored, Paired, Summary, Value, paired, 
 from experiments.report._style import ArmStyle, arm_styles, figure_svg, save_figure
 from experiments.report._tables import Column, Table
 from experiments.report._ticket_plots import AccuracyCurve, accuracy_against_flops, kept_widths
+from experiments.report._time_plots import accuracy_against_time
 
 __all__ = [
     "AccuracyCurve",
@@ -46,6 +47,7 @@ __all__ = [
     "Value",
     "accuracy_against_density",
     "accuracy_against_flops",
+    "accuracy_against_time",
     "accuracy_by_cost",
     "accuracy_by_draw",
     "arm_styles",

@@ -19,10 +19,10 @@ class TicketConfig(TrainingConfig):
     """How a mask is made structured. refill: channels by the L1 norm of their kept weights. refill_plus: more of them.
     regroup: row blocks. random: as many channels as refill, drawn. one_shot: refill of a mask pruned at once."""
 
-    rounds: int = 8
+    rounds: int = 5
     """Rounds of iterative pruning."""
 
-    structured_every: int = 2
+    structured_every: int = 1
     """At every so many rounds the mask is made structured."""
 
     rate: float = 0.2
@@ -46,7 +46,7 @@ class TicketConfig(TrainingConfig):
     partitioner: Partitioner = "jaccard"
     """What divides the rows: jaccard, mtkahypar (to be installed) or random."""
 
-    tolerance: float = 0.5
+    tolerance: float = 1.0
     """A ticket wins when it is at most so many points of validation accuracy below dense training."""
 
     model: str = "digits"

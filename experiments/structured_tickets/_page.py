@@ -11,13 +11,12 @@ from experiments.report import (
     Callout,
     Code,
     Column,
-    CostPoint,
     Facts,
     Picture,
     Section,
     Table,
     accuracy_against_density,
-    accuracy_by_cost,
+    accuracy_against_time,
     arm_styles,
     html_report,
     mask_pictures,
@@ -171,26 +170,25 @@ def _pictures(found: Found) -> dict[str, Figure]:
         }
         if any(curves.values()):
             made[name] = accuracy_against_density(
-                {f"{key} density": curves}, levels={"dense": dense.test}, styles=styles
+                {f"{key} density": curves},
+                levels={"dense": dense.test},
+                styles=styles,
+                ticks=(0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0),
             )
     timed = {
-        f"{method}, round {p.round}": CostPoint(
-            [next(iter(p.latency.values()))["ticket"] / next(iter(p.latency.values()))["dense"]],
-            [p.test[0]],
-        )
+        method: [(t["ticket"] / t["dense"], p.test[0]) for p in of for t in _first(p)]
         for method, of in pruned.items()
-        for p in of
-        if p.latency
     }
-    if timed:
-        timed = {"dense": CostPoint([1.0], [dense.test[0]]), **timed}
-        made["accuracy_against_latency"] = accuracy_by_cost(
-            timed,
-            title="Accuracy by the time of a forward pass",
-            xlabel="time, share of the dense network's",
-            ylabel="test accuracy",
+    if any(timed.values()):
+        made["accuracy_against_latency"] = accuracy_against_time(
+            {method: of for method, of in timed.items() if of}, dense=dense.test[0], styles=styles
         )
     return made
+
+
+def _first(point: Point) -> list[Mapping[str, float]]:
+    """The times at the first batch size, where there are some."""
+    return list(point.latency.values())[:1]
 
 
 def _mask_picture(blocks: BlockList, before: Mapping[str, np.ndarray]) -> dict[str, Figure]:

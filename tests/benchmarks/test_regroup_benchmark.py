@@ -3,9 +3,12 @@
 import json
 import math
 
+import jax
 import pytest
 
 from benchmarks import regroup
+from experiments.models import abstract, named
+from wormjax.evaluation import macs
 
 
 def _run(tmp_path, *flags):
@@ -32,3 +35,16 @@ def test_the_whole_network(tmp_path):
     names = [row.name.split(",")[-1].strip() for row in rows[-5:]]
     assert names[1:3] == ["dense / masked", "dense / shrunk by refill"]
     assert rows[-1].ratio.median > 1.5
+
+
+def test_k10_layers_have_the_sizes_that_vgg16_has_on_small_images():
+    view = abstract(named("vgg16"))
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")
+    program = jax.make_jaxpr(lambda p, s, x: view.apply(p, s, x, train=False))(
+        view.params, view.state, image
+    )
+    assert macs(view.apply, view.params, view.state, image) == 313_196_544 + 5120
+    text = str(program)
+    for inputs, outputs, side, _ in regroup.LAYERS:
+        assert f"f32[3,3,{inputs},{outputs}]" in text
+        assert f"f32[1,{side},{side},{outputs}]" in text

@@ -130,6 +130,31 @@ def test_a_convolution_is_im2col_and_a_product(size, stride, padding):
     np.testing.assert_allclose(np.asarray(found), np.asarray(jax.jit(convolve)(x, k)), atol=1e-4)
 
 
+def test_k3_channels_first_is_another_layout_of_the_same():
+    rng = np.random.default_rng(0)
+    params = {
+        "a": rng.normal(size=(6, 3, 3, 3)).astype(np.float32),
+        "b": rng.normal(size=(6, 2)).astype(np.float32),
+    }
+    x = rng.normal(size=(2, 3, 7, 7)).astype(np.float32)
+
+    def apply(p, x):
+        y = jax.lax.conv_general_dilated(
+            x, p["a"], (2, 2), "VALID", dimension_numbers=("NCHW", "OIHW", "NCHW")
+        )
+        return jax.nn.relu(y).mean(axis=(2, 3)) @ p["b"]
+
+    groups = wj.find_groups(apply, params, x)
+    masks = {"a": jnp.asarray(rng.random(params["a"].shape) < 0.3), "b": jnp.array(True)}
+    for granularity in ("input_channel", "element"):
+        how = RegroupSettings(granularity=granularity, parts=2)
+        found = regroup(groups, masks, settings=how)
+        masked = wj.apply_masks(params, found.masks)
+        ticket = block_apply(groups, found.blocks, masked)
+        have, want = jax.jit(ticket.apply)(ticket.params, x), jax.jit(apply)(masked, x)
+        np.testing.assert_allclose(np.asarray(have), np.asarray(want), atol=1e-5)
+
+
 def test_k6_weights_outside_the_blocks_are_refused(chained):
     found = regroup(chained.groups, chained.masks("b", 0.2), settings=RegroupSettings(parts=2))
     with pytest.raises(ValueError, match=r"'b/kernel' has .* outside its blocks that are not zero"):

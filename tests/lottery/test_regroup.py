@@ -232,7 +232,7 @@ def test_g3_a_layer_without_blocks_runs_dense_and_says_so(chained):
         found.blocks["a/kernel"].mask()
 
 
-def test_executed_multiplications_of_vgg16():
+def test_b2_executed_multiplications_of_vgg16():
     from experiments.models import abstract, named
 
     view = abstract(named("vgg16"))

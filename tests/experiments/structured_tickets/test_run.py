@@ -7,9 +7,11 @@ import json
 import numpy as np
 import pytest
 
+from experiments.data import check_disjoint, load
 from experiments.structured_tickets.__main__ import main
 from experiments.structured_tickets._config import PRESETS, TicketConfig
 from experiments.structured_tickets._measures import points, winning
+from experiments.structured_tickets._setup import Setup
 
 TINY = (
     *("--seeds", "1", "--limit", "96", "--epochs", "2", "--batch_size", "32", "--rounds", "2"),
@@ -147,3 +149,13 @@ def test_one_ticket_is_pruned_trained_and_measured(tmp_path):
     assert refilled["executed"] < refilled["nominal"]
     assert refilled["macs_share"] < 1
     assert "refill" in out
+
+
+def test_i6_i7_splits_are_disjoint_and_networks_see_normalised_images():
+    data = load("digits", split_seed=0, limit=None)
+    check_disjoint(data)
+    assert len({id(split) for split in (data.train, data.validation, data.test)}) == 3
+    setup = Setup(TicketConfig(model="digits_mlp"))
+    images = np.asarray(setup.images(64))
+    raw = np.asarray(data.validation.images[:64], np.float64)  # floats in [0, 1]
+    np.testing.assert_allclose(images, (raw - data.mean) / data.std, rtol=1e-4, atol=1e-4)
