@@ -1,7 +1,7 @@
 """wormjax: find lottery tickets in JAX models and cash them in as smaller networks."""
 
 from wormjax import _policies as policies
-from wormjax import dst, foresight, layers, scores, structure
+from wormjax import dst, foresight, layers, lottery, scores, structure
 from wormjax._early_bird import EarlyBird, EarlyBirdState, early_bird
 from wormjax._l1 import l1_penalty, l1_pull
 from wormjax._masks import Jaccard, apply_masks, count_kept, density, jaccard, mask_distance
@@ -62,6 +62,7 @@ __all__ = [
     "l1_pull",
     "layers",
     "load_ticket",
+    "lottery",
     "mask_distance",
     "masks_of",
     "one_shot",

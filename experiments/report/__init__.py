@@ -21,12 +21,14 @@ from experiments.report._draw_plots import (
 )
 from experiments.report._html import Callout, Code, Facts, Markup, Picture, Section, html_report
 from experiments.report._layer_plots import eigenvalue_lines, layer_densities
+from experiments.report._mask_plots import mask_pictures
 from experiments.report._rank_plots import critical_difference
 from experiments.report._ranks import Ranks, friedman
 from experiments.report._stats import Censored, Paired, Summary, Value, paired, summary
 from experiments.report._style import ArmStyle, arm_styles, figure_svg, save_figure
 from experiments.report._tables import Column, Table
 from experiments.report._ticket_plots import AccuracyCurve, accuracy_against_flops, kept_widths
+from experiments.report._time_plots import accuracy_against_time
 
 __all__ = [
     "AccuracyCurve",
@@ -51,6 +53,7 @@ __all__ = [
     "Value",
     "accuracy_against_density",
     "accuracy_against_flops",
+    "accuracy_against_time",
     "accuracy_by_blocks",
     "accuracy_by_cost",
     "accuracy_by_draw",
@@ -68,6 +71,7 @@ __all__ = [
     "html_report",
     "kept_widths",
     "layer_densities",
+    "mask_pictures",
     "measurements",
     "paired",
     "robustness_bars",

@@ -21,6 +21,7 @@ def accuracy_against_density(
     levels: Mapping[str, Sequence[float]] | None = None,
     styles: Mapping[str, ArmStyle] | None = None,
     ylabel: str = "test accuracy",
+    ticks: Sequence[float] = (),
 ) -> Figure:
     """Mean accuracy over seeds with its t interval as a band, one panel for each group of arms.
 
@@ -30,6 +31,7 @@ def accuracy_against_density(
       levels: arms without a density, such as dense training, drawn as horizontal lines of their mean.
       styles: from ``arm_styles``; by default made from all arms.
       ylabel: name of the vertical axis.
+      ticks: densities that are written below; by default all that there are.
 
     Returns:
       A ``Figure`` with one axes per panel; the panels have scales of their own.
@@ -62,8 +64,8 @@ def accuracy_against_density(
             mean = float(np.mean(values))
             axes.axhline(mean, color=style.colour, linestyle=(0, (5, 2)), label=name)
         axes.set(title=title, xlabel="density", xscale="log")
-        ticks = sorted({d for by_density in curves.values() for d in by_density})
-        axes.set_xticks(ticks)
+        there = sorted({d for by_density in curves.values() for d in by_density})
+        axes.set_xticks([d for d in ticks if there[0] / 2 <= d <= there[-1] * 2] or there)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1.0, decimals=None))

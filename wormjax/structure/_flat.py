@@ -30,12 +30,14 @@ class Step:
       inputs: numbers of the values that it reads.
       outputs: numbers of the values that it makes.
       positions: of one that reads an axis at a list of positions, the list.
+      place: the jaxpr that it stands in, where that is called, and its position there.
     """
 
     eqn: JaxprEqn
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     positions: np.ndarray | None = None
+    place: tuple[Scope, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,7 +101,9 @@ class _Flattening:
                 outputs = self.call(eqn.params[inner], scope.inner[index][0], inputs)
             else:
                 outputs = [self.value(scope.of(v)) for v in eqn.outvars]
-                self.steps.append(Step(eqn, inputs, tuple(outputs), scope.lists.get(index)))
+                self.steps.append(
+                    Step(eqn, inputs, tuple(outputs), scope.lists.get(index), (scope, index))
+                )
             numbers.update(zip(eqn.outvars, outputs, strict=True))
         return list(map(read, jaxpr.outvars))
 

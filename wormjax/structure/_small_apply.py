@@ -95,8 +95,8 @@ class SmallApply:
             return self.original(params, *rest)  # no channel is cut: there is nothing to replay
         state, inputs = (rest[0], rest[1:]) if self.state_shapes is not None else (None, rest)
         abstract = jax.eval_shape(lambda *xs: xs, *inputs)
-        shapes = _at_full_size(params, self.shapes, "params")
-        state_shapes = None if state is None else _at_full_size(state, self.state_shapes, "state")
+        shapes = at_full_size(params, self.shapes, "params")
+        state_shapes = None if state is None else at_full_size(state, self.state_shapes, "state")
         traced = trace(self.original, shapes, abstract, state_shapes, PROPAGATE)
         masks = masks_of_atoms(traced, self.indices)
         constant = self.restored.at(abstract, traced.closed) if self.restored else None
@@ -127,7 +127,7 @@ class SmallApply:
         return leaves
 
 
-def _at_full_size(tree: PyTree, full: PyTree, what: str) -> PyTree:
+def at_full_size(tree: PyTree, full: PyTree, what: str) -> PyTree:
     """Full shapes with the dtypes that are given: the original may be called in another precision, too."""
     structure: Any = jax.tree.structure(full)
     if jax.tree.structure(tree) != structure:

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
 from wormjax._paths import leaf_names
+from wormjax.structure._array_files import restore_arrays, save_arrays
 from wormjax.structure._captured import CapturedWarning, Holding
 from wormjax.structure._opt_state_slicing import Optimizer
 from wormjax.structure._restored import STATE, Restored
@@ -81,7 +81,7 @@ def save_ticket(path: str | os.PathLike, ticket: Ticket) -> None:
         # named by their places; Orbax refuses arrays without entries
         arrays = {str(k): raw(x) for k, x in enumerate(jax.tree.leaves(tree)) if x.size}
         if arrays:
-            _save_arrays(folder / name, arrays)
+            save_arrays(folder / name, arrays)
     if jax.process_index() == 0:
         files = {
             file.relative_to(folder).as_posix(): str(digest_of(file))
@@ -239,7 +239,7 @@ def _read(folder: Path, record: Record, tree: str, like: PyTree) -> PyTree:
     found = {}
     if filled:
         try:
-            found = _restore_arrays(folder / tree, filled)
+            found = restore_arrays(folder / tree, filled)
         except Exception as error:
             # Orbax and TensorStore raise whatever made them stumble
             reason = " ".join(str(error).split())[:300]
@@ -256,25 +256,6 @@ def _read(folder: Path, record: Record, tree: str, like: PyTree) -> PyTree:
             )
         leaves.append(array)
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
-
-
-def _save_arrays(folder: Path, arrays: dict[str, Any]) -> None:
-    ocp, checkpointer = _orbax()
-    checkpointer.save(folder, args=ocp.args.PyTreeSave(arrays))
-
-
-def _restore_arrays(folder: Path, names: list[str]) -> dict[str, np.ndarray]:
-    ocp, checkpointer = _orbax()
-    as_numpy = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names}
-    return checkpointer.restore(folder, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
-
-
-def _orbax() -> tuple[Any, Any]:
-    import orbax.checkpoint as ocp  # takes longer to import than the rest of wormjax
-
-    # one key-value store for all arrays of a tree: a file an array takes twice as long
-    handler = ocp.PyTreeCheckpointHandler(use_ocdbt=True, use_zarr3=False)
-    return ocp, ocp.Checkpointer(handler)
 
 
 def _wait_for_all(what: str) -> None:

@@ -18,6 +18,8 @@ from experiments.foresight._config import ForesightConfig
 from experiments.report import Censored, Metric, comparison, comparison_record
 from experiments.results import ResultError, add, page, read
 from experiments.results.__main__ import main
+from experiments.structured_tickets import _config as structured_tickets
+from experiments.structured_tickets._config import TicketConfig
 from experiments.worm import _presets as worm
 from experiments.worm._config import WormConfig
 
@@ -129,6 +131,7 @@ def test_every_command_that_waits_can_be_typed():
         "early_bird": (EarlyBirdConfig, early_bird.PRESETS),
         "dst_criteria": (DstConfig, dst_criteria.PRESETS),
         "foresight": (ForesightConfig, foresight.PRESETS),
+        "structured_tickets": (TicketConfig, structured_tickets.PRESETS),
     }
     assert kinds.keys() <= {name for name, _ in commands}
     for name, flags in commands:

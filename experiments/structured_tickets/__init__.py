@@ -1,0 +1,1 @@
+"""Structurally sparse lottery tickets, compared: ``python -m experiments.structured_tickets``."""
