@@ -14,9 +14,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from wormjax._jaxprs import scanned
 from wormjax.evaluation._inlined import Graph, Op, Value, inlined
 from wormjax.evaluation._macs import of_equation
-from wormjax.evaluation._walk import of_inner, scanned, total
+from wormjax.evaluation._walk import of_inner, total
 from wormjax.structure._program import CASTS, FORMS, IN_LINE, SUMS, Program
 
 _PARALLEL = 3  # branches that read one x and are added one after the other: x + f(x) + g(x)

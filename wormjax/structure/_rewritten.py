@@ -14,8 +14,9 @@ import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
+from wormjax._jaxprs import scanned
 from wormjax.evaluation._inlined import Value, called
-from wormjax.evaluation._walk import jaxprs, scanned
+from wormjax.evaluation._walk import jaxprs
 from wormjax.structure._program import IN_LINE, REMAT, Program
 from wormjax.structure._replay import bind
 
