@@ -18,7 +18,7 @@ def blocks(language):
 
 
 def test_the_first_example_prints_what_it_shows(capsys):
-    example, *_ = blocks("python")
+    example = blocks("python")[0]
     with jax.numpy_rank_promotion("allow"):  # as users have it
         exec(compile(example, "example.py", "exec"), {})
     [shown] = re.findall(r"```\n\n```\n(group .*?)```", README, re.DOTALL)
@@ -26,7 +26,7 @@ def test_the_first_example_prints_what_it_shows(capsys):
 
 
 def test_the_example_draws_a_ticket_as_written():
-    _, example, _, _ = blocks("python")
+    example = blocks("python")[1]
     params = {
         "bn": {"scale": jnp.linspace(0.1, 1.0, 10), "bias": jnp.zeros(10)},
         "conv": {"kernel": jnp.ones((3, 10))},
@@ -54,7 +54,7 @@ def test_the_example_draws_a_ticket_as_written():
 
 
 def test_the_example_trains_a_sparse_network_as_written():
-    _, _, example, _ = blocks("python")
+    example = blocks("python")[2]
     params = {"dense": {"kernel": jnp.ones((20, 10)), "bias": jnp.zeros(10)}}
     grads = jax.tree.map(jnp.ones_like, params)
     names = {"jax": jax, "optax": optax, "wj": wj, "params": params, "grads": grads}
@@ -65,7 +65,7 @@ def test_the_example_trains_a_sparse_network_as_written():
 
 
 def test_the_example_shrinks_saves_and_loads_as_written(tmp_path, monkeypatch, capsys):
-    _, _, _, example = blocks("python")
+    example = blocks("python")[3]
     params = {
         "conv": {"kernel": jnp.ones((3, 10)) * jnp.arange(1.0, 11)[None]},
         "bn": {"scale": jnp.linspace(0.1, 1.0, 10), "bias": jnp.zeros(10)},
@@ -101,6 +101,24 @@ def test_the_example_shrinks_saves_and_loads_as_written(tmp_path, monkeypatch, c
     assert ticket.params["conv"]["kernel"].shape == (3, 5)
     for got in (names["logits"], ticket.apply(ticket.params, ticket.state, images)[0]):
         assert jnp.allclose(got, want)
+
+
+def test_the_example_of_other_tickets_runs_as_written(capsys):
+    example = blocks("python")[4]
+    names = {}
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        exec(compile(example, "README.md", "exec"), names)
+
+    told = capsys.readouterr().out
+    assert "'blocks/0', 'blocks/1', 'blocks/2'] -> " in told
+    kept = sum(int(m.sum()) for m in jax.tree.leaves(names["pruned"].masks))
+    assert kept == 663  # of 6,624, rounded up
+    assert len(names["found"]) == 3
+    assert names["small"].apply(names["small"].params, names["x"]).shape == (32, 10)
+    params, masks = names["params"], names["regrouped"].masks
+    want = names["apply"](wj.apply_masks(params, masks), names["x"])
+    assert jnp.allclose(names["logits"], want, atol=1e-5)
+    assert names["regrouped"].executed_density < 1
 
 
 def test_it_opens_with_two_commands_and_ci_finds_the_second():
