@@ -11,7 +11,6 @@ import wormjax as wj
 from tests.dst.networks import all_of, ordered
 from wormjax.dst import distributions as dist
 
-
 MAY = {"a": True, "b": False, "c": True}
 SHAPES = {"a": (6, 5), "b": (4,), "c": (9,)}
 PARAMS = {n: jax.ShapeDtypeStruct(s, jnp.float32) for n, s in SHAPES.items()}
