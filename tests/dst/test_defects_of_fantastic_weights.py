@@ -51,6 +51,7 @@ def test_sl_1_as_many_grow_as_are_asked_for_or_fewer_are_dropped(settings, gradi
         assert (M & ~mask).sum() == (mask & ~M).sum() == 2
 
 
+@pytest.mark.slow
 def test_sl_1_shared_growth_does_not_lose_what_full_leaves_leave_over():
     params = {"small": jnp.ones((2, 3)), "wide": jnp.ones((5, 6))}
     tx = wj.sparse_training(

@@ -31,11 +31,13 @@ def counts(**settings):
 
 def test_the_others_get_what_a_bounded_leaf_leaves_in_proportion():
     # ERK: epsilon is 64 / (30 + 25 + 9) = 1, and densities are 0.15, 0.25, 0.45
-    assert counts() == [30, 25, 9]
+    may = jax.tree.map(lambda _: True, PARAMS)
+    free = wj.dst.distributions.erk()(PARAMS, may, Fraction(1, 5))
+    assert free == (30, 25, 9)
     # with 5 in the head, 59 are for the others: 30 and 25 times 59 / 55
     assert counts(max_density={"^head/": 0.25}) == [32, 27, 5]
     # with a quarter everywhere, the second has its bound too
-    assert counts(max_density=0.25) == [34, 25, 5]
+    assert capped(free, (200, 100, 20), "abc", dict.fromkeys("abc", Fraction(1, 4))) == (34, 25, 5)
 
 
 @settings(deadline=None)

@@ -72,6 +72,7 @@ def cut_sparse(node: SparseState, cuts: PyTree[Cut], fresh: SparseState | None) 
         masks=_placed(node.masks, small),
         counts=counts,
         targets=_targets(node, hows, counts),
+        most=_most(node, ranked, counts),
         running=each(node.running),
         gradients=each(node.gradients),
         fired=each(node.fired),
@@ -102,6 +103,17 @@ def _targets(node: SparseState, hows: list[Cut], counts: Array) -> Array | None:
         )
     units = [p.layout(how.small)[1] for p, how in zip(node.patterns, hows, strict=True)]
     return jnp.stack([jnp.minimum(node.targets[0], jnp.array(units, jnp.int32)), counts])
+
+
+def _most(node: SparseState, ranked: list[tuple[Cut, Array]], counts: Array) -> Array | None:
+    """The same part of what is left, and never less than that keeps already."""
+    if node.most is None:
+        return None
+    bounds = [
+        int(bound) * p.layout(how.small)[1] // p.layout(mask.shape)[1]
+        for bound, p, (how, mask) in zip(node.most, node.patterns, ranked, strict=True)
+    ]
+    return jnp.maximum(jnp.array(bounds, jnp.int32), counts)
 
 
 def _placed(masks: PyTree, small: list[Array]) -> PyTree:

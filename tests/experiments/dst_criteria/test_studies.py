@@ -54,7 +54,7 @@ def tiny(**settings):
     return dataclasses.replace(
         PRESETS["resnet56_cifar100_released"],
         data="digits",
-        model="lenet300",
+        model="digits_mlp",
         limit=512,
         **settings,
     )
@@ -114,6 +114,7 @@ def test_fw_12_both_metrics_are_told():
     assert (found["accuracy"], found["accuracy_last"]) == (0.8, 0.85)
 
 
+@pytest.mark.slow
 def test_fw_12_criteria_are_compared_at_the_first_weights_before_any_step():
     setup = Setup(tiny(every=2, epochs=2, criteria=("magnitude", "snip")))
     unit = Unit.__new__(Unit)  # its checkpoints are not asked

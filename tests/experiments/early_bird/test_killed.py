@@ -1,44 +1,17 @@
 """SIGKILL at any moment and ``--resume`` give the bits of a run that was never stopped."""
 
+import functools
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 
+from tests.experiments import processes
+from tests.experiments.processes import finish, kill_when
+
 pytestmark = pytest.mark.slow  # four starts of the experiment
 
-ROOT = Path(__file__).parents[3]
+start = functools.partial(processes.start, "early_bird")
 ARGS = ("--methods", "inherit", "snip", "--draw_epochs", "1", "--seeds", "1")
-
-
-def start(path, *argv):
-    command = [sys.executable, "-m", "experiments.early_bird", "--out", str(path), *argv]
-    with path.with_suffix(".log").open("a") as log:
-        return subprocess.Popen(
-            command,
-            cwd=ROOT,
-            stdout=log,
-            stderr=log,
-            env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)},
-        )
-
-
-def finish(process, path):
-    assert process.wait(timeout=300) == 0, path.with_suffix(".log").read_text()[-3000:]
-
-
-def kill_when(process, path, moment):
-    """SIGKILL as soon as the folder looks a certain way."""
-    while not moment():
-        assert process.poll() is None, path.with_suffix(".log").read_text()[-3000:]
-        time.sleep(0.0002)
-    process.kill()
-    assert process.wait(timeout=60) == -signal.SIGKILL
 
 
 def lines(path, arm):

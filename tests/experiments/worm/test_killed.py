@@ -1,46 +1,19 @@
 """SIGKILL at any moment and ``--resume`` give the bits of a run that was never stopped."""
 
+import functools
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 
+from tests.experiments import processes
+from tests.experiments.processes import finish, kill_when
+
 pytestmark = pytest.mark.slow  # five starts of the job
 
-ROOT = Path(__file__).parents[3]
+start = functools.partial(processes.start, "worm")
 ARGS = ("--arms", "standard", "worm", "--seeds", "1", "--checkpoint_seconds", "0")
 STORES = [f"{arm}-0-{phase}" for arm in ("standard", "worm") for phase in ("search", "retrain")]
-
-
-def start(path, *argv):
-    command = [sys.executable, "-m", "experiments.worm", "--out", str(path), *argv]
-    with path.with_suffix(".log").open("a") as log:
-        return subprocess.Popen(
-            command,
-            cwd=ROOT,
-            stdout=log,
-            stderr=log,
-            env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)},
-        )
-
-
-def finish(process, path):
-    assert process.wait(timeout=240) == 0, path.with_suffix(".log").read_text()[-3000:]
-
-
-def kill_when(process, path, moment):
-    """SIGKILL as soon as the folder looks a certain way."""
-    while not moment():
-        assert process.poll() is None, path.with_suffix(".log").read_text()[-3000:]
-        time.sleep(0.0002)
-    process.kill()
-    assert process.wait(timeout=60) == -signal.SIGKILL
 
 
 def lines(path, *, arm, phase):
