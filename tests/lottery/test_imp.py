@@ -193,6 +193,15 @@ def test_masks_may_be_restructured_inside_the_loop():
     assert levels[2].masks["w"].shape == (5, 8)
 
 
+def test_a_level_that_was_trained_under_other_masks_is_refused(tmp_path):
+    def flipped(axis):
+        return lambda masks, network: {"w": jnp.flip(masks["w"], axis), "b": masks["b"]}
+
+    _run(folder=tmp_path, rounds=1, restructure=flipped(0))
+    with pytest.raises(LevelError, match="trained under other masks"):
+        _run(folder=tmp_path, rounds=1, restructure=flipped(1))
+
+
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
