@@ -51,6 +51,7 @@ def test_folded_layers_permute_nothing(chained):
     assert gathers(False) - gathers(True) == 3
 
 
+@pytest.mark.slow
 def test_residual_and_depthwise_networks_run_in_blocks(streamed):
     found = regroup(streamed.groups, streamed.masks("bcde", 0.3), settings=RegroupSettings(parts=2))
     params = wj.apply_masks(streamed.params, found.masks)
