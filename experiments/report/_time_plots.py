@@ -17,7 +17,7 @@ def accuracy_against_time(
     xlabel: str = "time of a forward pass, share of the dense network's",
     ylabel: str = "test accuracy",
 ) -> Figure:
-    """A line for each way of pruning through its networks, and the dense network at time 1.
+    """The networks of each way of pruning, and the dense network at time 1.
 
     Args:
       curves: for each name pairs of a time, as a share of the dense network's, and an accuracy in [0, 1].
@@ -40,8 +40,9 @@ def accuracy_against_time(
     for name, points in curves.items():
         style = styles[name]
         times, accuracies = zip(*points, strict=True)
+        # no line: times are noisy, and one would run to and fro
         axes.plot(
-            times, accuracies, style.dash, color=style.colour, marker=style.marker, label=name
+            times, accuracies, color=style.colour, marker=style.marker, linestyle="", label=name
         )
     axes.plot([1.0], [dense], color=styles["dense"].colour, marker="o", linestyle="", label="dense")
     axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(0, None))

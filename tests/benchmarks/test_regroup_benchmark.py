@@ -37,6 +37,7 @@ def test_the_whole_network(tmp_path):
     assert rows[-1].ratio.median > 1.5
 
 
+@pytest.mark.slow
 def test_k10_layers_have_the_sizes_that_vgg16_has_on_small_images():
     view = abstract(named("vgg16"))
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")

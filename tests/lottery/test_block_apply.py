@@ -18,7 +18,7 @@ def _run(net, ticket, x=None):
     return np.asarray(jax.jit(ticket.apply)(ticket.params, ticket.state, x)[0])
 
 
-@pytest.mark.parametrize("fold", [True, False])
+@pytest.mark.parametrize("fold", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("granularity", ["input_channel", "element"])
 def test_k1_k2_k4_k5_k7_a_chain_runs_in_blocks(chained, granularity, fold):
     """Strides 1 and 2, SAME on an odd map, weights of both signs, biases."""
@@ -51,6 +51,7 @@ def test_folded_layers_permute_nothing(chained):
     assert gathers(False) - gathers(True) == 3
 
 
+@pytest.mark.slow
 def test_residual_and_depthwise_networks_run_in_blocks(streamed):
     found = regroup(streamed.groups, streamed.masks("bcde", 0.3), settings=RegroupSettings(parts=2))
     params = wj.apply_masks(streamed.params, found.masks)
@@ -70,6 +71,7 @@ def test_refilled_layers_on_a_stream_run_narrow(streamed):
     assert ticket.macs[1] < macs(shrunk.apply, shrunk.params, shrunk.state, streamed.x)
 
 
+@pytest.mark.slow
 def test_a_shrunk_network_runs_in_blocks(chained):
     found = refill(chained.groups, chained.params, chained.masks("ab"))
     small = wj.shrink(found.plan, wj.apply_masks(chained.params, found.masks), state=chained.state)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wormjax.lottery import prune_step, round_counts
+from wormjax.lottery import prune_step, round_counts, score_masks
 
 VGG = 14_710_464
 ROUND = [11768371, 9414697, 7531758, 6025406, 4820325, 3856260, 3085008, 2468006, 1974405, 1579524]
@@ -90,3 +90,14 @@ def test_masks_of_another_model():
 def test_weights_that_are_not_finite():
     with pytest.raises(ValueError, match="'w' hold NaN"):
         prune_step({"w": jnp.array([1.0, np.nan, 2, 3])}, {"w": jnp.ones(4, bool)})
+
+
+def test_masks_of_any_score_have_an_exact_count():
+    scores = {"a": jnp.array([0.0, 1.0, 1.0, 1.0]), "b": jnp.array([-2.0, 3.0])}
+    masks = score_masks(scores, 3)
+    np.testing.assert_array_equal(np.asarray(masks["a"]), [0, 1, 1, 0])
+    np.testing.assert_array_equal(np.asarray(masks["b"]), [0, 1])
+    with pytest.raises(ValueError, match="would empty 'a'"):
+        score_masks(scores, 1)
+    with pytest.raises(ValueError, match="kept=7 is no count of the 6"):
+        score_masks(scores, 7)

@@ -195,7 +195,7 @@ def test_r9_a_shrunk_chain_computes_what_the_masked_one_does(chained):
     assert found.plan.is_lossless
 
 
-@pytest.mark.parametrize("residual", ["inner", "union"])
+@pytest.mark.parametrize("residual", ["inner", pytest.param("union", marks=pytest.mark.slow)])
 def test_r9_residual_streams_and_depthwise_blocks(streamed, residual):
     found = refill(streamed.groups, streamed.params, streamed.masks("bcde"), residual=residual)
     small, ticket = _shrunk_output(streamed, found)

@@ -29,6 +29,7 @@ def test_i4_i5_counts_of_small_networks_and_every_switch():
     assert _count(vgg, 8, downsample=False) == inner
 
 
+@pytest.mark.slow
 def test_i4_i5_the_depthwise_switch():
     config = named("digits_mobilenet").__class__(widths=(4, 8), strides=(1, 2), channels=3)
     both = _count(config, 8), _count(config, 8, depthwise=False)

@@ -15,7 +15,7 @@ from wormjax.lottery._level_files import LevelError
 from wormjax.lottery._levels import Level, Levels
 from wormjax.lottery._network import Network, Stretch, Train
 from wormjax.lottery._partition import partition
-from wormjax.lottery._pruning_step import keep_largest, prune_step, round_counts
+from wormjax.lottery._pruning_step import keep_largest, prune_step, round_counts, score_masks
 from wormjax.lottery._refill import REFILL_PLUS, Refilled, RefillRow, refill, refill_plus
 from wormjax.lottery._refill_count import keep_channels, refill_count
 from wormjax.lottery._regroup import Regrouped, RegroupRow, executed_macs, regroup
@@ -75,5 +75,6 @@ __all__ = [
     "rewind_step",
     "round_counts",
     "row_blocks",
+    "score_masks",
     "shuffled_channels",
 ]

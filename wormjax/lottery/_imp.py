@@ -15,7 +15,7 @@ from wormjax._masks import apply_masks, check_same_structure, never_pruned
 from wormjax._paths import leaf_names
 from wormjax._selection import Scope, check_choice
 from wormjax.dst._kernels import kernels
-from wormjax.lottery._level_files import LevelFiles, digest
+from wormjax.lottery._level_files import LevelError, LevelFiles, digest
 from wormjax.lottery._levels import Level, Levels
 from wormjax.lottery._network import Network, Stretch, Train
 from wormjax.lottery._pruning_step import (
@@ -292,7 +292,15 @@ class _Run:
         name = f"level_{number:03d}"
         if self.files is not None and self.files.has(name):
             point = None if back is None else self.files.load(_REWOUND, start)[0]
-            (trained, _), told = self.files.load(name, (start, masks))
+            (trained, stored), told = self.files.load(name, (start, masks))
+            same = jax.tree.map(
+                lambda a, b: np.array_equal(np.asarray(a), np.asarray(b)), stored, masks
+            )
+            if not all(jax.tree.leaves(same)):
+                raise LevelError(
+                    f"{self.files.folder / name} was trained under other masks than those that the level before gives "
+                    "now. Continue with the versions and the restructure= that the run was begun with."
+                )
             return trained, point, told["measured"]
         network, done, point = start, 0, None
         if self.files is not None:

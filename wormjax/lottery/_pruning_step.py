@@ -14,7 +14,16 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from wormjax._counts import check_total, ratio_in_unit_interval
 from wormjax._masks import apply_masks, never_pruned
 from wormjax._paths import leaf_names
-from wormjax._selection import Scope, all_finite, check_choice, largest
+from wormjax._selection import (
+    Scope,
+    all_finite,
+    check_choice,
+    check_scores,
+    largest,
+    ranked,
+    ranked_names,
+    select,
+)
 from wormjax.scores._protocol import as_score
 
 CountRule = Literal["round", "ceil", "open_lth"]
@@ -153,13 +162,48 @@ def keep_largest(
                 f"The weights at {name!r} hold NaN or infinity: training diverged. Lower the learning rate."
             )
         if count == 0:
-            raise ValueError(
-                f"Pruning would empty {name!r}: it would lose its last weight. Do fewer rounds, prune with "
-                "scope='leaf', or leave this leaf out of prunable."
-            )
+            raise ValueError(_emptied(name))
     of_pruned = iter(found)
     leaves = [next(of_pruned) if m.ndim else m for m in jax.tree.leaves(masks)]
     return jax.tree.unflatten(jax.tree.structure(masks), leaves)
+
+
+def score_masks(scores: PyTree[Float[Array, "..."]], kept: int) -> PyTree[Bool[Array, "..."]]:
+    """Return masks of exactly ``kept`` entries by any score: a source beside iterative pruning, of the same count.
+
+    Args:
+      scores: score tree; a rank-0 leaf is never pruned. Higher stays, ties go by index.
+      kept: how many entries stay in all, such as one of `round_counts`.
+
+    Returns:
+      Mask tree. (For random masks see `wormjax.random_like`, for magnitude at once `branch` with ``"one_shot"``.)
+
+    Raises:
+      ValueError: NaN or infinity in a ranked leaf; no such count; a leaf that would be emptied.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> scores = {"a": jnp.array([0.1, 0.9]), "b": jnp.array([-0.5, 0.3]), "c": jnp.array(jnp.inf)}
+      >>> masks = score_masks(scores, 2)
+      >>> print(masks["a"], masks["b"], masks["c"])
+      [False  True] [False  True] True
+    """
+    check_scores(scores)
+    total = check_total([x.size for x in ranked(scores)])
+    if not 1 <= kept <= total:
+        raise ValueError(f"kept={kept} is no count of the {total} ranked entries.")
+    masks = select(scores, (kept,), "global", "index")
+    for name, mask in zip(ranked_names(scores), ranked(masks), strict=True):
+        if not np.asarray(mask).any():
+            raise ValueError(_emptied(name))
+    return masks
+
+
+def _emptied(name: str) -> str:
+    return (
+        f"Pruning would empty {name!r}: it would lose its last weight. Do fewer rounds, prune with scope='leaf', or "
+        "leave this leaf out of prunable."
+    )
 
 
 @functools.partial(jax.jit, static_argnums=3)

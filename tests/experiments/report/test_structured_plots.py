@@ -6,7 +6,7 @@ import pytest
 from experiments.report import accuracy_against_time, mask_pictures
 
 
-def test_a_line_for_each_method_and_the_dense_network_at_one():
+def test_points_for_each_method_and_the_dense_network_at_one():
     figure = accuracy_against_time(
         {"refill": [(0.5, 0.9), (0.25, 0.8)], "regroup": [(2.0, 0.95)]}, dense=0.96
     )

@@ -140,6 +140,7 @@ def test_the_presets_are_the_papers_recipes():
             assert config.prune_stem == (name == "vgg16")
 
 
+@pytest.mark.slow
 def test_one_ticket_is_pruned_trained_and_measured(tmp_path):
     code, out, err = call(tmp_path / "tickets", "--epochs", "1", "--rounds", "1", "--structured_every", "1",
                           "--methods", "refill", "--limit", "64")  # fmt: skip
