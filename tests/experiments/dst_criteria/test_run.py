@@ -125,7 +125,6 @@ def test_the_epoch_is_chosen_on_validation_unless_told(records):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_a_run_that_was_cut_goes_on_to_the_same_bits(run, records, tmp_path):
     path = run[0]
     ends = [n for n, r in enumerate(records, 1) if r["kind"] == "result"]
