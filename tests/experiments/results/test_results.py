@@ -13,6 +13,8 @@ from experiments.dst_criteria import _config as dst_criteria
 from experiments.dst_criteria._config import DstConfig
 from experiments.early_bird import _config as early_bird
 from experiments.early_bird._config import EarlyBirdConfig
+from experiments.layer_tickets import _config as layer_tickets
+from experiments.layer_tickets._config import LayerConfig
 from experiments.report import Censored, Metric, comparison, comparison_record
 from experiments.results import ResultError, add, page, read
 from experiments.results.__main__ import main
@@ -126,6 +128,7 @@ def test_every_command_that_waits_can_be_typed():
         "worm": (WormConfig, worm.PRESETS),
         "early_bird": (EarlyBirdConfig, early_bird.PRESETS),
         "dst_criteria": (DstConfig, dst_criteria.PRESETS),
+        "layer_tickets": (LayerConfig, layer_tickets.PRESETS),
     }
     assert kinds.keys() <= {name for name, _ in commands}
     for name, flags in commands:
