@@ -157,7 +157,7 @@ class LayerConfig(TrainingConfig):
         )
 
 
-# The paper gives no recipe; this is the closest public one of its author (see the specification in the docs), with one
+# The paper gives no recipe; this is the closest public one of its author, with one
 # pass of augmentation an epoch where his code has three.
 _PAPER = LayerConfig(
     data="cifar10", augment=True, robust_images=10_000, severities=(1, 2, 3, 4, 5), epsilon_l2=0.5

@@ -14,12 +14,12 @@ from wormjax.evaluation._images import convolved, reflected, sampled, smoothed
 from wormjax.evaluation._jpeg import through_jpeg
 
 KEY = jax.random.key(0)
-GREY = (load_digits().images[:32] / 16.0)[..., None]
+GREY = (load_digits().images[:16] / 16.0)[..., None]
 
 
 def colours():
     rng = np.random.default_rng(0)
-    drawn = smoothed(rng.uniform(size=(2, 32, 32, 3)), 2.0)
+    drawn = smoothed(rng.uniform(size=(1, 32, 32, 3)), 2.0)
     low, high = drawn.min((1, 2), keepdims=True), drawn.max((1, 2), keepdims=True)
     return (drawn - low) / (high - low)
 

@@ -157,7 +157,7 @@ def test_one_seed_is_no_evidence_unless_forced():
         layers.winning([0.9, 0.8], [0.8, 0.8], confidence=1.0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.floats(-20, 20), st.integers(1, 40))
 def test_students_distribution(t, degrees):
     assert student_cdf(t, degrees) == pytest.approx(stats.t.cdf(t, degrees), abs=1e-12)
@@ -166,7 +166,7 @@ def test_students_distribution(t, degrees):
         assert student_quantile(probability, degrees) == pytest.approx(want, rel=1e-9, abs=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.data())
 def test_shares_are_exact_and_leave_a_filter_everywhere(sizes, data):
     remove = data.draw(st.integers(0, sum(sizes) - len(sizes)))

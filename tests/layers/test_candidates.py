@@ -40,7 +40,7 @@ def found(name, **settings):
     )
 
 
-SLOW = {"resnet50", "llama", "bert", "mlp_mixer"}
+SLOW = {"resnet18", "resnet50", "llama", "bert", "mlp_mixer"}
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,7 @@ def test_whole_layers(name, whole):
     ]
 
 
+@pytest.mark.slow
 def test_blocks_of_one_stage_are_layers_of_their_own():
     assert found("resnet18", level="layer").names == ZOO["resnet18"]
 
@@ -76,7 +77,8 @@ def test_blocks_of_one_stage_are_layers_of_their_own():
     [
         pytest.param("resnet50", 64, 16 - 4, marks=pytest.mark.slow),
         pytest.param("preresnet20", 32, 6 - 3, marks=pytest.mark.slow),
-        ("digits_resnet", 8, 4 - 1),  # shortcut A: a strided, padded stream is no identity
+        # shortcut A: a strided, padded stream is no identity
+        pytest.param("digits_resnet", 8, 4 - 1, marks=pytest.mark.slow),
     ],
 )
 def test_published_networks_in_nnx(name, side, count):
@@ -208,6 +210,7 @@ def test_a_mixed_precision_stream_is_an_identity():
     assert names(apply, {"a": W}, X) == ["a"]
 
 
+@pytest.mark.slow
 def test_training_mode_finds_the_same_blocks():
     view = abstract(named("digits_resnet"))
     x = jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.float32)

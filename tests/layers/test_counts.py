@@ -35,7 +35,11 @@ WHOLE = {5: 69_124_736, 9: 125_747_840}  # MACs of ResNet-32 and ResNet-56
 
 
 @pytest.mark.parametrize(
-    ("blocks", "identity", "sibling"), [(5, 13, 12), (9, 25, 24)], ids=["resnet32", "resnet56"]
+    ("blocks", "identity", "sibling"),
+    [
+        pytest.param(5, 13, 12, id="resnet32"),
+        pytest.param(9, 25, 24, id="resnet56", marks=pytest.mark.slow),
+    ],
 )
 def test_candidates_and_macs_of_a_block(network, blocks, identity, sibling):
     net, found = network(blocks)
@@ -46,6 +50,7 @@ def test_candidates_and_macs_of_a_block(network, blocks, identity, sibling):
     assert len(network(blocks, "sibling")[1]) == sibling
 
 
+@pytest.mark.slow
 def test_the_networks_of_the_experiment_have_the_same_counts():
     view = abstract(named("resnet32", shortcut="B"))  # its projections are normalised
     found = layers.candidates(view.apply, view.params, IMAGE, state=view.state)
@@ -84,6 +89,10 @@ def test_most_blocks_that_can_go(network):
     assert len(layers.select(sibling, scores, 9, min_blocks_per_stage=2)) == 9
     with pytest.raises(ValueError, match="10 blocks cannot be removed: of 12 candidates 9 can"):
         layers.select(sibling, scores, 10, min_blocks_per_stage=2)
+
+
+@pytest.mark.slow
+def test_most_blocks_that_can_go_of_the_large_network(network):
     large = network(9)
     none = dict.fromkeys(large[1].names, 0.0)
     assert len(layers.select(large[1], none, 24)) == 24
@@ -117,7 +126,10 @@ def test_macs_of_the_rebuilt_network_are_the_difference(keras_resnet):
 
 @pytest.mark.parametrize(
     ("blocks", "params", "outputs", "memory"),
-    [(5, 470_218, 1_068_170, 6_153_552), (9, 861_770, 1_870_986, 10_931_024)],
+    [
+        (5, 470_218, 1_068_170, 6_153_552),
+        pytest.param(9, 861_770, 1_870_986, 10_931_024, marks=pytest.mark.slow),
+    ],
 )
 def test_parameters_and_memory_as_keras_counts_them(network, blocks, params, outputs, memory):
     net, found = network(blocks)

@@ -93,7 +93,7 @@ def test_removing_nothing_changes_no_bit(chain):
 @pytest.mark.parametrize(
     ("name", "removed", "zeroed"),
     [
-        ("preresnet", ["blocks/1"], ["blocks/1/conv3"]),
+        pytest.param("preresnet", ["blocks/1"], ["blocks/1/conv3"], marks=pytest.mark.slow),
         pytest.param("vit", ["blocks/0/up"], ["blocks/0/down"], marks=pytest.mark.slow),
         pytest.param(
             "resnet18",
@@ -187,7 +187,7 @@ def test_optimizer_and_copies_are_cut_and_training_goes_on(chain):
     assert int(fresh.opt_state[0].count) == 0
 
 
-@pytest.mark.parametrize("kind", ["chain", "scanned"])
+@pytest.mark.parametrize("kind", ["chain", pytest.param("scanned", marks=pytest.mark.slow)])
 def test_saved_and_loaded_like_any_ticket(kind, tmp_path, request):
     apply, params, x = request.getfixturevalue(kind)
     found = layers.candidates(apply, params, x)

@@ -95,8 +95,7 @@ def _kernel(groups: Groups, group: Group) -> int | None:
 def _shares(sizes: list[int], remove: int, key: Key[Array, ""]) -> list[int]:
     """How many filters each layer loses."""
     counts = [remove * size // sum(sizes) for size in sizes]
-    draws = np.asarray(jax.random.uniform(key, (max(remove, 1),)), np.float64)
-    for draw in draws[: remove - sum(counts)]:
-        open_layers = [k for k, size in enumerate(sizes) if counts[k] < size - 1]
-        counts[open_layers[int(draw * len(open_layers))]] += 1
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
+    for _ in range(remove - sum(counts)):
+        counts[rng.choice([k for k, size in enumerate(sizes) if counts[k] < size - 1])] += 1
     return counts

@@ -71,7 +71,7 @@ def remove(
       <https://arxiv.org/abs/2301.10835>`_, 2023
     """
     names = list(names)
-    if isinstance(names, list) and len(set(names)) < len(names):
+    if len(set(names)) < len(names):
         raise ValueError(f"remove got a candidate twice in {names}. Name each once.")
     for name in names:
         if name not in found.names:
@@ -99,8 +99,7 @@ def remove(
     left, state_left = removed.shapes(shapes, state_shapes)
     indices = _of_the_rest(indices, removed)
     # the trees that the caller has lack those channels
-    given = Removed(removed.names, removed.params, removed.state)
-    cuts, state_cuts = given.cuts(found.shapes, found.state_shapes)
+    cuts, state_cuts = removed.cuts(found.shapes, found.state_shapes)
     small = cut_tree(params, cuts, "params")
     traced = trace(without, left, abstract, state_left, PROPAGATE)
     apply = SmallApply(
@@ -134,9 +133,8 @@ def _channels_apart(found: Candidates) -> tuple[Any, PyTree, PyTree | None, Indi
     indices, original = apply.indices, apply.original
     while isinstance(original, SmallApply):
         indices, original = composed(original.indices, indices), original.original
-    first = apply.first
-    dtypes = _with_dtypes(first.shapes, found.shapes), first.state_shapes
-    return original, dtypes[0], dtypes[1], indices
+    shapes = _with_dtypes(apply.first.shapes, found.shapes)
+    return original, shapes, apply.first.state_shapes, indices
 
 
 def _with_dtypes(shapes: PyTree, like: PyTree) -> PyTree:

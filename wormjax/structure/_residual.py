@@ -18,74 +18,11 @@ from wormjax._jaxprs import scanned
 from wormjax.evaluation._inlined import Graph, Op, Value, inlined
 from wormjax.evaluation._macs import of_equation
 from wormjax.evaluation._walk import of_inner, total
+from wormjax.structure._branch import Branch, Residual, Scanned
+from wormjax.structure._branch_names import named
 from wormjax.structure._program import CASTS, FORMS, IN_LINE, SUMS, Program
 
 _PARALLEL = 3  # branches that read one x and are added one after the other: x + f(x) + g(x)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Branch:
-    """A part that can go.
-
-    Attributes:
-      name: common path of the parameters that only it reads; of a step of a scan, with the step in brackets.
-      stage: number of its stage, a run of blocks that write to a stream of one shape.
-      shape: of the stream.
-      sum: position of the sum that adds it, or of the scan.
-      value: what is added; None for a step of a scan.
-      step: which step of a scan it is, or None.
-      owned: positions of the parameters that only it reads, whole or (of a scan) in one row.
-      reads: positions of all parameters that it reads.
-      parameters: number of parameter entries that go with it.
-      macs: multiply-accumulates that go with it.
-      ops: positions of the operations that go with it.
-    """
-
-    name: str
-    stage: int
-    shape: tuple[int, ...]
-    sum: int
-    value: Value | None
-    step: int | None
-    owned: tuple[int, ...]
-    reads: tuple[int, ...]
-    parameters: int
-    macs: int
-    ops: frozenset[int]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Residual:
-    """All of a program's branches.
-
-    Attributes:
-      branches: in the order in which they are added.
-      fixed: for each block that must stay, the position of its sum and its stage.
-      refused: why something that looks like a branch is none.
-    """
-
-    branches: tuple[Branch, ...]
-    fixed: tuple[tuple[int, int], ...]
-    refused: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Scanned:
-    """A scan whose steps can go.
-
-    Attributes:
-      position: of its equation.
-      length: how many steps it has.
-      carry: which part of the carry is the stream.
-      params: positions of the parameters that hold a row a step.
-      state: positions of the leaves of the state that do.
-    """
-
-    position: int
-    length: int
-    carry: int
-    params: tuple[int, ...]
-    state: tuple[int, ...]
 
 
 def find_residual(program: Program) -> Residual:
@@ -97,7 +34,7 @@ def find_residual(program: Program) -> Residual:
     stages = _stages(branches, fixed, program)
     staged = [dataclasses.replace(b, stage=stages[b.sum]) for b in branches]
     return Residual(
-        tuple(_named(staged, program)),
+        tuple(named(staged, program)),
         tuple((k, stages[k]) for k in fixed),
         tuple(finder.refused),
     )
@@ -370,43 +307,3 @@ def _stages(branches: Sequence[Branch], fixed: Sequence[int], program: Program) 
             count += 1
         stages[k] = last[outer][1]
     return stages
-
-
-def _named(branches: Sequence[Branch], program: Program) -> list[Branch]:
-    """Give every branch the common path of its parameters; where two have one, that of its largest part."""
-    short = [_common([program.names[p] for p in b.owned or b.reads]) for b in branches]
-    names = []
-    for b, name in zip(branches, short, strict=True):
-        twice = [o for o, other in zip(branches, short, strict=True) if other == name]
-        same_scan = all(o.step is not None and o.sum == b.sum for o in twice)
-        if len(twice) > 1 and not same_scan:
-            name = _largest(b, name, program)
-        names.append(f"{name}[{b.step}]" if b.step is not None else name)
-    count: dict[str, int] = {}
-    for k, name in enumerate(names):
-        count[name] = count.get(name, 0) + 1
-        if names.count(name) > 1 or count[name] > 1:
-            names[k] = f"{name}.{count[name]}"
-    return [dataclasses.replace(b, name=name) for b, name in zip(branches, names, strict=True)]
-
-
-def _common(paths: Sequence[str]) -> str:
-    """The path that several have in common; that of the first, where there is none."""
-    if len(paths) == 1:
-        return paths[0].rpartition("/")[0] or paths[0]
-    split = [p.split("/") for p in paths]
-    same = []
-    for parts in zip(*split, strict=False):
-        if len(set(parts)) > 1:
-            break
-        same.append(parts[0])
-    return "/".join(same) or paths[0].rpartition("/")[0] or paths[0]
-
-
-def _largest(branch: Branch, prefix: str, program: Program) -> str:
-    depth = len(prefix.split("/")) + 1
-    sizes: dict[str, int] = {}
-    for p in branch.owned or branch.reads:
-        part = "/".join(program.names[p].split("/")[:depth])
-        sizes[part] = sizes.get(part, 0) + program.params[p].size
-    return max(sizes, key=lambda part: sizes[part])

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
 
 from wormjax._jaxprs import scanned
 from wormjax.evaluation._inlined import Value, called
@@ -122,11 +122,11 @@ class Rewritten:
         n, m = scanned(eqn)
         consts, carry, xs = operands[:n], operands[n : n + m], operands[n + m :]
         gates = self.gates.get(k)
-        body = eqn.params["jaxpr"]
+        body = jaxpr_as_fun(eqn.params["jaxpr"])
 
         def step(before: list[Any], row: Any) -> tuple[list[Any], Any]:
             x, gate = row
-            results = jax.core.eval_jaxpr(body.jaxpr, body.consts, *consts, *before, *x)
+            results = body(*consts, *before, *x)
             after = results[:m]
             if gate is not None:
                 after = [jnp.where(gate != 0, a, b) for a, b in zip(after, before, strict=True)]

@@ -15,6 +15,8 @@ from experiments.early_bird import _config as early_bird
 from experiments.early_bird._config import EarlyBirdConfig
 from experiments.foresight import _config as foresight
 from experiments.foresight._config import ForesightConfig
+from experiments.layer_tickets import _config as layer_tickets
+from experiments.layer_tickets._config import LayerConfig
 from experiments.report import Censored, Metric, comparison, comparison_record
 from experiments.results import ResultError, add, page, read
 from experiments.results.__main__ import main
@@ -132,6 +134,7 @@ def test_every_command_that_waits_can_be_typed():
         "dst_criteria": (DstConfig, dst_criteria.PRESETS),
         "foresight": (ForesightConfig, foresight.PRESETS),
         "structured_tickets": (TicketConfig, structured_tickets.PRESETS),
+        "layer_tickets": (LayerConfig, layer_tickets.PRESETS),
     }
     assert kinds.keys() <= {name for name, _ in commands}
     for name, flags in commands:
