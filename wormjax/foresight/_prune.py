@@ -72,7 +72,7 @@ def prune(
       key: PRNG key for methods that draw numbers, folded with the round.
 
     Returns:
-      `Pruned`; its masks go into the loss (`wj.apply_masks`) or into `wj.dst.presets.static`.
+      `Pruned`; its masks go into the loss (`wj.apply_masks`) or into `wj.sparse_training`, as ``masks=``.
 
     Raises:
       ValueError: a density outside (0, 1]; no prunable leaf; an empty pruning set where the method reads one; a score
