@@ -62,6 +62,17 @@ def test_a_leaky_path_carries_its_slope():
     np.testing.assert_allclose(h, [[22, 3.25]] * 2, rtol=1e-6)
 
 
+def test_a_slope_may_be_made_of_decisions():
+    def activation(z):
+        return z * ((z >= 0).astype(z.dtype) + 0.25 * (z < 0).astype(z.dtype))
+
+    output, g, h = runs(of(activation), [W0, W1], X)
+    slope = np.where(X @ W0 >= 0, 1, 0.25)
+    np.testing.assert_allclose(output, (X @ W0 * slope) @ W1, rtol=1e-6)
+    np.testing.assert_allclose(g, (X**2 @ np.ones((2, 2)) * slope) @ np.ones((2, 2)), rtol=1e-6)
+    np.testing.assert_allclose(h, [[22, 3.25]] * 2, rtol=1e-6)
+
+
 def test_a_saturated_rectifier_is_shut():
     output, g, _ = runs(of(lambda z: jax.nn.relu6(2 * z) * 0.5), [W0, W1], X)
     z = 2 * (X @ W0)

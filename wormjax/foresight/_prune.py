@@ -55,8 +55,8 @@ def prune(
     r"""Prune a network before it is trained, in one round or many.
 
     In each round all weights are scored at the mask so far, and the mask is rebuilt: of n ranked entries
-    :math:`n - \lfloor (1 - d_r) \, n \rfloor` stay, ties by index. The whole round is one program, compiled once:
-    masks, counts and keys are its arguments.
+    :math:`n - \lfloor (1 - d_r) \, n \rfloor` stay, ties by index. Scoring and selecting are compiled once for
+    all rounds: masks, counts and keys are arguments.
 
     Args:
       score: a method of `wj.foresight.methods`, or a function of (masked params, batches) that returns a score tree.
@@ -72,7 +72,7 @@ def prune(
       key: PRNG key for methods that draw numbers, folded with the round.
 
     Returns:
-      `Pruned`; its masks go into the loss (`wj.apply_masks`) or into `wj.dst.presets.static`.
+      `Pruned`; its masks go into the loss (`wj.apply_masks`) or into `wj.sparse_training`, as ``masks=``.
 
     Raises:
       ValueError: a density outside (0, 1]; no prunable leaf; an empty pruning set where the method reads one; a score
@@ -138,9 +138,11 @@ def prune(
 
 @functools.lru_cache(maxsize=16)  # one program for all densities and seeds of a method
 def _round(method: Method, scope: Scope, regrow: Regrow, threshold: Threshold) -> Callable:
+    # two programs and not one: XLA:CPU takes minutes to compile a deep network together with the selection
+    score = jax.jit(method.score)
+
     @jax.jit
-    def step(params, masks, batches, key, kept):
-        scores = method.score(params, masks, batches, key)
+    def select(scores, masks, kept):
         before, found = ranked(masks), ranked(scores)
         finite = jnp.stack([all_finite(s) for s in found])
         if regrow == "never":
@@ -157,6 +159,9 @@ def _round(method: Method, scope: Scope, regrow: Regrow, threshold: Threshold) -
             after = [largest([s], n)[0] for s, n in zip(found, kept, strict=True)]
         told = jnp.stack([jnp.sum(m, dtype=jnp.int32) for m in after])
         return place(after, scores), told, finite
+
+    def step(params, masks, batches, key, kept):
+        return select(score(params, masks, batches, key), masks, kept)
 
     return step
 

@@ -60,8 +60,9 @@ def aligned(parts: list[tuple[Array, Int[Array, ""]]]) -> tuple[list[Array], Int
 
 def balanced(x: Array, exponent: Int[Array, ""]) -> tuple[Array, Int[Array, ""]]:
     """Bring ``x`` near 1 by a power of two, which goes into the exponent."""
-    found = binary_exponent(x)
-    return times_power(x, -found), exponent + found
+    # a compiler that fuses would compute the exponents of all layers before anew in every layer
+    found, total = lax.optimization_barrier((found := binary_exponent(x), exponent + found))
+    return times_power(x, -found), total
 
 
 def true_scale(x: jax.Array, exponent: Int[Array, ""]) -> Int[Array, ""]:

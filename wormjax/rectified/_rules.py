@@ -108,7 +108,7 @@ def _add(run: Run, eqn: JaxprEqn, a: Value, b: Value) -> Sequence[Value] | None:
         arrays, exponent = run.together([a, b])
         return [run.signal(arrays[0] + arrays[1], exponent)]
     if isinstance(a, Gate) or isinstance(b, Gate):
-        return None
+        return _logic(run, eqn, a, b)
     if run.literal:
         return [Signal(bind(eqn, [a, b])[0])]
     return [_wide(eqn, a if isinstance(a, Signal) else b)]  # without the shift
@@ -117,7 +117,7 @@ def _add(run: Run, eqn: JaxprEqn, a: Value, b: Value) -> Sequence[Value] | None:
 def _mul(run: Run, eqn: JaxprEqn, a: Value, b: Value) -> Sequence[Value] | None:
     signal, other = (a, b) if isinstance(a, Signal) else (b, a)
     if not isinstance(signal, Signal):
-        return _of_variance(run, eqn, a, b)
+        return _of_variance(run, eqn, a, b) or _logic(run, eqn, a, b)
     if isinstance(other, Signal):
         return [Statistic(bind(eqn, [a, b])[0], False)] if signal.root is other.root else None
     return _scaled(run, eqn, signal, other, [a, b])
@@ -239,7 +239,7 @@ def _product(run: Run, eqn: JaxprEqn, a: Value, b: Value) -> Sequence[Value] | N
 
 
 def _shift(run: Run, x: Value) -> Array:
-    """Return what a fixed value is beside signals: itself as written, or nothing."""
+    """Return what a fixed value is beside signals: itself where the program is run as written, else nothing."""
     assert isinstance(x, Fixed)
     return x.array if run.literal else jnp.zeros_like(jnp.asarray(x.array))
 

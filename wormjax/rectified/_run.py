@@ -71,7 +71,9 @@ class Run:
             return Fixed(atom.val) if isinstance(atom, Written) else values[atom]
 
         for eqn in inner.eqns:
-            values.update(zip(eqn.outvars, self.equation(eqn, *map(read, eqn.invars)), strict=True))
+            with eqn.ctx.manager:  # the mesh that was set around this equation, among others
+                results = self.equation(eqn, *map(read, eqn.invars))
+            values.update(zip(eqn.outvars, results, strict=True))
         return [read(v) for v in inner.outvars]
 
     def equation(self, eqn: JaxprEqn, *operands: Value) -> Sequence[Value]:
