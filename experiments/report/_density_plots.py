@@ -56,9 +56,8 @@ def accuracy_against_density(
             axes.plot(
                 densities, middle, style.dash, color=style.colour, marker=style.marker, label=name
             )
-            axes.fill_between(
-                densities, middle - half, middle + half, color=style.colour, alpha=0.12, linewidth=0
-            )
+            low, high = np.maximum(middle - half, 0), np.minimum(middle + half, 1)
+            axes.fill_between(densities, low, high, color=style.colour, alpha=0.12, linewidth=0)
         for name, values in flat.items():
             style = styles[name]
             mean = float(np.mean(values))

@@ -38,6 +38,7 @@ _LOOK: Any = {
     "grid.linewidth": 0.6,
     "legend.frameon": False,
     "legend.fontsize": 9.0,
+    "legend.handlelength": 3.0,  # so that dashes are seen
     "lines.linewidth": 1.8,
     "lines.markersize": 5.0,
     "svg.hashsalt": "wormjax",  # the same figure gives the same file
@@ -64,7 +65,7 @@ def arm_styles(arms: Sequence[str]) -> dict[str, ArmStyle]:
     """
     n = len(_COLOURS)
     return {
-        arm: ArmStyle(_COLOURS[i % n], _DASHES[(i // n) % len(_DASHES)], _MARKERS[i % n])
+        arm: ArmStyle(_COLOURS[i % n], _DASHES[(i // n) % len(_DASHES)], _MARKERS[(i + i // n) % n])
         for i, arm in enumerate(arms)
     }
 
