@@ -16,7 +16,8 @@ def test_a_curve_shows_means_and_its_band_the_interval():
     np.testing.assert_allclose(dense.get_ydata(), 0.985)
     low, high = (f(axes.collections[0].get_paths()[0].vertices[:, 1]) for f in (np.min, np.max))
     half = t.ppf(0.975, 2) * np.std(CURVES["random growth"]["set"][0.2], ddof=1) / np.sqrt(3)
-    assert high == pytest.approx(0.93 + half)
+    assert 0.93 + half > 1
+    assert high == 1  # no accuracy is more
     assert low == pytest.approx(min(0.8, 0.93 - half))
     assert axes.get_title(loc="left") == "random growth"
 
