@@ -94,6 +94,9 @@ class LayerConfig(TrainingConfig):
     kg_per_kwh: float | None = None
     """Carbon intensity of the grid, kg CO2-eq per kWh; None reports no CO2."""
 
+    measure_energy: bool = False
+    """Measure the energy of training by codecarbon, an optional package, beside the assumed power."""
+
     model: str = "resnet32"
     """Name of a residual model in experiments.models; its shortcuts are projections with BatchNorm."""
 

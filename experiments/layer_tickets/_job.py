@@ -91,6 +91,7 @@ class Job:
                     "kg_per_kwh": config.kg_per_kwh,
                     "source": "assumed",
                 },
+                "energy_meters": history.meters,
                 "failures": failures,
                 "seeds": config.seed_numbers,
                 "timing": timing,

@@ -47,6 +47,10 @@ filters computes, and its time says nothing."""
 ASSUMED = """CO2 is time x power x grid intensity with the constants named here, which were assumed and not measured;
 compiling is left out of the time."""
 
+METERED = """The measured energy is that of the machine while epochs of training ran, compiling and reading the held-out
+images left out, by {}: it reads counters where processor and accelerator have them, and estimates the rest from load
+and kind of the hardware."""
+
 
 def results_table(measured: Measured, config: LayerConfig) -> Table:
     """Return test accuracy by kind and number of blocks, and the paired difference to the dense network."""
@@ -190,6 +194,8 @@ def write_page(
     carbon: list[Any] = (
         [Callout(ASSUMED), Facts("Constants", constants)] if config.power_kw is not None else []
     )
+    if history.meters:
+        carbon.append(Callout(METERED.replace("\n", " ").format(", ".join(history.meters))))
     provenance = folder.provenance()
     problems = [Callout(f"Arm {arm} failed: {why}") for arm, why in failures.items()]
     stages = stages_table(history, config)

@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, PyTree
 
 import wormjax as wj
+from experiments._energy import EnergyMeter
 from experiments.data import pad_crop_flip, place
 from experiments.layer_tickets._config import Arm, LayerConfig
 from experiments.layer_tickets._programs import Programs
@@ -50,6 +51,7 @@ class Setup:
 
     def __init__(self, config: LayerConfig):
         self.config = config
+        self.meter = EnergyMeter("--measure_energy") if config.measure_energy else None
         data = place(config.data, split_seed=config.split_seed, limit=config.limit)
         self.splits, self.origin, self.train = data.sizes, data.origin, data.train
         self.held_out = {

@@ -65,6 +65,24 @@ def test_time_emissions_and_operations_are_against_dense(measured):
     assert behind["macs"] == [900, 900]
 
 
+def test_measured_energy_stands_beside_the_modelled(measured):
+    assert measured[Arm("grasp", 2)]["modelled_kwh"] == pytest.approx([6 / 3600 * 0.1] * 2)
+    assert "measured_kwh" not in measured[DENSE]
+    metered = [
+        r | {"energy": {"kwh": 0.5 * r["seconds"]}, "energy_meter": "codecarbon 3.3.2"}
+        if r["kind"] == "result"
+        else r
+        for r in records(CONFIG)
+    ]
+    history = History(metered)
+    values = measure(history, CONFIG)[Arm("grasp", 2)]
+    assert history.meters == ["codecarbon 3.3.2"]
+    assert values["measured_kwh"] == [3.0, 3.0]
+    assert values["measured_kg"] == pytest.approx([1.2, 1.2])
+    assert values["measured_kg_saved"] == pytest.approx([40.0, 40.0])
+    assert "Energy of training, measured" in cost_table(measure(history, CONFIG), CONFIG).text()
+
+
 def test_winning_needs_seeds(measured):
     assert winning(measured, Arm("grasp", 1), CONFIG).wins is False
     assert winning(measured, Arm("grasp", 1), dataclasses.replace(CONFIG, xi=0.011)).wins is True

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import sys
 
 import pytest
 
@@ -97,6 +98,14 @@ def test_a_run_that_was_cut_goes_on_to_the_same_bits(run, records, tmp_path):
         [{k: v for k, v in r.items() if k != "seconds"} for r in rs] for rs in (records, again)
     ]
     assert timeless[0] == timeless[1]
+
+
+def test_energy_without_codecarbon_is_a_wrong_call(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "codecarbon", None)
+    code, _, err = call(tmp_path / "new", "--measure_energy")
+    assert code == 2
+    assert "leave out --measure_energy" in " ".join(err.split())
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
