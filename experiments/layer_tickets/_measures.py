@@ -76,6 +76,8 @@ class History:
         found |= {key: result[key] for key in keys if key != "seconds"}
         if arm.kind == "filters" and config.filter_control == "masked":
             return found  # the whole network was trained, behind masks
+        if arm.rewind_to is not None:
+            return found  # before its own epochs the whole network was trained
         found["seconds"] = result["seconds"]
         found["speedup"] = dense["seconds"] / result["seconds"]
         spent, by_dense = ((record.get("energy") or {}).get("kwh") for record in (result, dense))

@@ -14,8 +14,9 @@ import wormjax as wj
 from experiments._energy import NONE, Energy
 from experiments._folder import RunFolder
 from experiments._progress import Progress
-from experiments.layer_tickets._config import Arm
+from experiments.layer_tickets._config import DENSE, Arm
 from experiments.layer_tickets._programs import Programs
+from experiments.layer_tickets._rewound import Rewinding
 from experiments.layer_tickets._setup import Drawn, Setup, parameters_of
 from experiments.training import (
     Checkpoints,
@@ -44,14 +45,24 @@ class Unit:
     Args:
       setup: data, model and programs.
       folder: of the run.
+      rewinding: states of the dense networks that tickets go back to.
       progress: shows epochs.
       arm: the arm.
       seed: its seed.
     """
 
-    def __init__(self, setup: Setup, folder: RunFolder, progress: Progress, arm: Arm, seed: int):
+    def __init__(
+        self,
+        setup: Setup,
+        folder: RunFolder,
+        rewinding: Rewinding,
+        progress: Progress,
+        arm: Arm,
+        seed: int,
+    ):
         self._setup, self._folder, self._progress = setup, folder, progress
         self._arm, self._seed = arm, seed
+        self._rewinding = rewinding
         fingerprint = {"config": folder.provenance()["config"], "arm": arm.name, "seed": seed}
         self._store = Checkpoints(folder.checkpoints / f"{arm.name}-{seed}", fingerprint)
 
@@ -61,7 +72,9 @@ class Unit:
         Raises:
           CheckpointError: its checkpoint is damaged, or of another run.
         """
-        drawn = self._setup.draw(self._arm, self._seed)
+        is_rewound = self._arm.rewind_to is not None
+        source = self._rewinding if is_rewound else self._setup
+        drawn = source.draw(self._arm, self._seed)
         fresh = self._setup.start(drawn, self._seed)
         found = self._store.restore(fresh)
         if found is None:
@@ -117,6 +130,8 @@ class Unit:
                     }
                 )
                 phase.advance(loss=loss)
+                if arm == DENSE:
+                    self._rewinding.keep(seed, epoch, state)
                 if time.monotonic() - saved >= config.checkpoint_seconds and epoch < config.epochs:
                     self._store.save(
                         state, {"records": log.sync(), "seconds": seconds, "energy": list(energy)}
@@ -132,7 +147,7 @@ class Unit:
         params, stats = _of(state, drawn)
         images, labels = setup.held_out["test"]
         told = programs.predict(params, stats, images)
-        scored = arm.kind not in ("dense", "filters", "random", "l1")
+        scored = arm.rewind_to is None and arm.kind not in ("dense", "filters", "random", "l1")
         return {
             "kind": "result",
             "arm": arm.name,

@@ -6,7 +6,13 @@ import pytest
 
 from experiments.layer_tickets._config import DENSE, PRESETS, Arm, LayerConfig
 from experiments.layer_tickets._measures import History, flops_saved, measure, winning
-from experiments.layer_tickets._page import cost_table, pictures, results_table, stages_table
+from experiments.layer_tickets._page import (
+    cost_table,
+    pictures,
+    result_tables,
+    results_table,
+    stages_table,
+)
 from experiments.report import figure_svg
 
 CONFIG = LayerConfig(
@@ -114,13 +120,46 @@ def test_presets_are_the_papers_rows():
     for name, config in PRESETS.items():
         assert config.seeds == 3, name
         assert config.arms[0] == DENSE
-        assert {"grasp", "snip", "random"} == set(config.criteria)
+        assert set(config.criteria) == (set() if config.trained else {"grasp", "snip", "random"})
         assert len({arm.name for arm in config.arms}) == len(config.arms)
+
+
+def test_the_preset_of_trained_criteria_is_the_papers_table():
+    config = PRESETS["resnet32_trained"]
+    kinds = ("hrank", "expect_abs", "pls_vip", "kl", "cka", "random")
+    expected = [Arm(kind, 1, i) for kind in kinds for i in (0, 25, 50, 75)]
+    assert config.arms == [DENSE, *expected]
+    assert config.kept_epochs == {0, 25, 50, 75, 200}
+    assert config.arms[2].name == "hrank-1-from25"
+    assert PRESETS["resnet32"].kept_epochs == set()
+
+
+def test_rewound_tickets_have_their_table_and_no_time():
+    config = dataclasses.replace(CONFIG, trained=("kl", "random"), rewind_to=(0, 25), epochs=30)
+    measured = measure(History(records(config)), config)
+    first, *by_p = result_tables(measured, config)
+    assert first.title == "Blocks removed at initialisation"
+    assert first.rows == results_table(measured, config).rows
+    assert [row[0] for row in first.rows] == ["grasp", "random", "filters", "MACs saved"]
+    assert [t.title[-5:] for t in by_p] == ["p = 1", "p = 2"]
+    assert [row[0] for row in by_p[0].rows] == ["kl", "random"]
+    assert [c.title for c in by_p[0].columns[1:]] == ["epoch 0", "epoch 25"]
+    assert "80.00" in by_p[0].text()
+    assert "seconds" not in measured[Arm("kl", 1, 25)]
+    alone = dataclasses.replace(config, criteria=(), filters=())
+    one = measure(History(records(alone)), alone)
+    assert len(result_tables(one, alone)) == 2
+    assert set(pictures(one, alone)) == {"robustness"}
+    assert "Under corruptions" in cost_table(one, alone).text()
+    assert stages_table(History(records(alone)), alone) is None
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
+        ({"trained": ("kl",), "rewind_to": (200,)}, "Each lies in 0, ..., 199"),
+        ({"trained": ("kl", "kl")}, "trained are"),
+        ({"trained": ("kl",), "criteria": ()}, "Name one, or no filters"),
         ({"removed": (0, 1)}, "Remove at least one block"),
         ({"criteria": ()}, "Name at least one"),
         ({"filters": (3,)}, "Match what is removed"),
