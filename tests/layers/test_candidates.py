@@ -241,6 +241,30 @@ def test_scans_whose_steps_cannot_go_are_told():
         names(recurrent, params, X)
 
 
+@pytest.mark.parametrize(
+    ("form", "reason"),
+    [
+        (
+            lambda w: jnp.moveaxis(w, 1, 0),
+            "layers that are stacked on axis 1.*stack them on axis 0",
+        ),
+        (lambda w: jnp.moveaxis(w.astype(jnp.bfloat16), 2, 0), "that are stacked on axis 2"),
+        (lambda w: w.transpose(0, 2, 1), "in another form or shares it"),
+    ],
+)
+def test_layers_that_are_not_stacked_on_the_first_axis_are_told(form, reason):
+    def apply(p, x, branch):
+        return jax.lax.scan(lambda x, w: (branch(x, w), None), x, form(p["w"]))[0]
+
+    chain = functools.partial(apply, branch=lambda x, w: x + jnp.tanh(x @ w.astype(x.dtype)))
+    params = {"w": jax.ShapeDtypeStruct((3, 3, 3), jnp.float32)}
+    with pytest.raises(ValueError, match=f"The scan over 'w' reads .*{reason}"):
+        names(chain, params, X)
+    recurrent = functools.partial(apply, branch=lambda x, w: jnp.tanh(x @ w.astype(x.dtype)))
+    with pytest.raises(ValueError, match="such as a VGG"):  # it has no branches to lose
+        names(recurrent, params, X)
+
+
 def test_explain_names_what_goes_and_what_stays():
     text = found("preresnet").explain()
     assert text.splitlines()[1].split() == ["blocks/1", "0", "2x8x8x6", "141", "14,976"]
