@@ -84,9 +84,7 @@ class EnergyMeter:
     ) -> None:
         try:
             told = self._tracker.stop_task()
-        except (
-            AttributeError
-        ):  # a tracker whose beginning failed has no fields, and says so in its log
+        except AttributeError:  # the tracker's beginning failed: it has no fields, and said so
             told = None
         if told is None:
             if error is not None:
@@ -94,4 +92,5 @@ class EnergyMeter:
             raise ValueError(
                 f"{self.version} measures nothing on this machine; its log says why. Leave out {self._flag}."
             )
-        self.last = Energy(told.energy_consumed, told.cpu_energy, told.gpu_energy, told.ram_energy)
+        parts = told.energy_consumed, told.cpu_energy, told.gpu_energy, told.ram_energy
+        self.last = Energy(*map(float, parts))
