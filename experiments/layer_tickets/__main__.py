@@ -17,6 +17,7 @@ interrupted run with --resume."""
 ABOUT = {
     "digits": "scikit-learn's 8x8 digits, a residual network of seven blocks; some minutes on two cores (the default)",
     "resnet32": "CIFAR-10, ResNet-32, 1 to 5 blocks of 13, 200 epochs; an accelerator",
+    "resnet32_trained": "the same network, one block less by criteria of the trained network, rewound",
     "resnet56": "CIFAR-10, ResNet-56, 1 to 5 and 12 blocks of 25, 200 epochs",
 }
 

@@ -1,12 +1,13 @@
 """What the study of layer tickets can be told, and its presets."""
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from experiments._training_config import TrainingConfig
 from experiments.training import Recipe
 
 Criterion = Literal["grasp", "snip", "signed_snip", "l1", "random"]
+TrainedCriterion = Literal["hrank", "expect_abs", "pls_vip", "kl", "cka", "random"]
 
 
 class Arm(NamedTuple):
@@ -15,15 +16,20 @@ class Arm(NamedTuple):
     Attributes:
       kind: the criterion that chooses blocks, ``"filters"`` for the control, ``"dense"`` for the whole network.
       p: blocks that are removed, or as many filters as those blocks have.
+      rewind_to: the epoch that a ticket of the trained network goes back to; None for one at initialisation.
     """
 
     kind: str
     p: int
+    rewind_to: int | None = None
 
     @property
     def name(self) -> str:
         """What records and checkpoints call it."""
-        return "dense" if self.kind == "dense" else f"{self.kind}-{self.p}"
+        if self.kind == "dense":
+            return "dense"
+        rewound = "" if self.rewind_to is None else f"-from{self.rewind_to}"
+        return f"{self.kind}-{self.p}{rewound}"
 
 
 DENSE = Arm("dense", 0)
@@ -34,7 +40,13 @@ class LayerConfig(TrainingConfig):
     """Criteria x number of blocks, against the dense network and against filters of the same number."""
 
     criteria: tuple[Criterion, ...] = ("grasp", "snip", "random")
-    """What chooses the blocks, at initialisation."""
+    """What chooses the blocks, at initialisation; none where ``trained`` names some."""
+
+    trained: tuple[TrainedCriterion, ...] = ()
+    """What chooses the blocks of the trained network, whose tickets are rewound and trained again."""
+
+    rewind_to: tuple[int, ...] = (0, 25, 50, 75)
+    """Epochs that the tickets of ``trained`` go back to, weights and learning rate."""
 
     removed: tuple[int, ...] = (1, 2, 3, 4, 5)
     """How many blocks go, at once."""
@@ -94,6 +106,9 @@ class LayerConfig(TrainingConfig):
     kg_per_kwh: float | None = None
     """Carbon intensity of the grid, kg CO2-eq per kWh; None reports no CO2."""
 
+    measure_energy: bool = False
+    """Measure the energy of training by codecarbon, an optional package, beside the assumed power."""
+
     model: str = "resnet32"
     """Name of a residual model in experiments.models; its shortcuts are projections with BatchNorm."""
 
@@ -117,9 +132,22 @@ class LayerConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field, values in (("criteria", self.criteria), ("removed", self.removed)):
+        named: list[tuple[str, tuple[Any, ...]]] = [("removed", self.removed)]
+        if self.criteria or not self.trained:
+            named.append(("criteria", self.criteria))
+        if self.trained:
+            named += [("trained", self.trained), ("rewind_to", self.rewind_to)]
+        for field, values in named:
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"{field} are {values}. Name at least one, each once.")
+        if self.trained and not all(0 <= i < self.epochs for i in self.rewind_to):
+            raise ValueError(
+                f"rewind_to are {self.rewind_to}. Each lies in 0, ..., {self.epochs - 1}: before the last epoch."
+            )
+        if self.filters and not self.criteria:
+            raise ValueError(
+                "filters are matched to the blocks of the first of criteria. Name one, or no filters."
+            )
         if not set(self.filters) <= set(self.removed):
             raise ValueError(
                 f"filters are {self.filters}, and removed {self.removed}. Match what is removed."
@@ -141,7 +169,15 @@ class LayerConfig(TrainingConfig):
     def arms(self) -> list[Arm]:
         """All arms, the dense network first."""
         tickets = [Arm(kind, p) for kind in self.criteria for p in self.removed]
-        return [DENSE, *tickets, *(Arm("filters", p) for p in self.filters)]
+        rewound = [
+            Arm(kind, p, i) for kind in self.trained for p in self.removed for i in self.rewind_to
+        ]
+        return [DENSE, *tickets, *rewound, *(Arm("filters", p) for p in self.filters)]
+
+    @property
+    def kept_epochs(self) -> set[int]:
+        """Epochs after which the dense network's state is kept, for tickets of ``trained``."""
+        return {*self.rewind_to, self.epochs} if self.trained else set()
 
     @property
     def recipe(self) -> Recipe:
@@ -181,5 +217,14 @@ PRESETS: dict[str, LayerConfig] = {
         kg_per_kwh=0.4,
     ),
     "resnet32": _PAPER,
+    # the paper does not say how many blocks its table of trained criteria removes
+    "resnet32_trained": dataclasses.replace(
+        _PAPER,
+        criteria=(),
+        filters=(),
+        removed=(1,),
+        trained=("hrank", "expect_abs", "pls_vip", "kl", "cka", "random"),
+        score_per_class=500,
+    ),
     "resnet56": dataclasses.replace(_PAPER, model="resnet56", removed=(1, 2, 3, 4, 5, 12)),
 }

@@ -8,7 +8,8 @@ from experiments._progress import Progress
 from experiments._units import run_units
 from experiments.layer_tickets._config import DENSE, LayerConfig
 from experiments.layer_tickets._measures import METRICS, History, measure, winning
-from experiments.layer_tickets._page import results_table, write_page
+from experiments.layer_tickets._page import result_tables, write_page
+from experiments.layer_tickets._rewound import Rewinding
 from experiments.layer_tickets._setup import Setup
 from experiments.layer_tickets._unit import Unit
 from experiments.report import comparison_record
@@ -39,12 +40,13 @@ class Job:
         """Run every arm and seed that is not over yet; return why arms failed."""
         setup = self._setup
         arms = {arm.name: arm for arm in setup.config.arms}
+        rewinding = Rewinding(setup, folder)
 
         def begin(
             name: str, seeds: Sequence[int]
         ) -> tuple[int | None, Callable[[MetricsLog], None]]:
             [seed] = seeds
-            unit = Unit(setup, folder, progress, arms[name], seed)
+            unit = Unit(setup, folder, rewinding, progress, arms[name], seed)
             start, position = unit.restore()
             return position, lambda log: unit.run(log, start)
 
@@ -91,12 +93,14 @@ class Job:
                     "kg_per_kwh": config.kg_per_kwh,
                     "source": "assumed",
                 },
+                "energy_meters": history.meters,
                 "failures": failures,
                 "seeds": config.seed_numbers,
                 "timing": timing,
             }
         )
         write_page(folder, setup, history, failures, timing)
-        sys.stdout.write(f"\n{results_table(measured, config).text()}\n")
+        for shown in result_tables(measured, config):
+            sys.stdout.write(f"\n{shown.text()}\n")
         sys.stdout.write(f"\nReport: {folder.report}\n")
         return 1 if failures else 0

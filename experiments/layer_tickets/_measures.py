@@ -29,8 +29,12 @@ METRICS = (
     Metric("measured_memory", "Memory of the compiled prediction", "MB", ".2f", 1e-6),
     Metric("seconds", "Training time", "s", ".2f"),
     Metric("speedup", "Faster training, times", spec=".2f"),
+    Metric("modelled_kwh", "Energy of training, modelled", "Wh", ".3f", 1e3, "time x power"),
+    Metric("measured_kwh", "Energy of training, measured", "Wh", ".3f", 1e3, "by codecarbon"),
     Metric("kg", "CO2-eq of training", "mg", ".2f", 1e6),
     Metric("kg_saved", "CO2-eq saved", "%", ".1f"),
+    Metric("measured_kg", "CO2-eq of training, of the measured energy", "mg", ".2f", 1e6),
+    Metric("measured_kg_saved", "CO2-eq saved, of the measured energy", "%", ".1f"),
 )
 
 
@@ -51,6 +55,11 @@ class History:
         """Whether every seed of the arm has its result."""
         return all((arm.name, seed) in self.results for seed in seeds)
 
+    @property
+    def meters(self) -> list[str]:
+        """What measured energy, with versions."""
+        return sorted({r["energy_meter"] for r in self.results.values() if r.get("energy_meter")})
+
     def measured(self, arm: Arm, seed: int, config: LayerConfig) -> dict[str, Value]:
         """Return the measurements of a finished training, by the keys of `METRICS`.
 
@@ -67,18 +76,27 @@ class History:
         found |= {key: result[key] for key in keys if key != "seconds"}
         if arm.kind == "filters" and config.filter_control == "masked":
             return found  # the whole network was trained, behind masks
+        if arm.rewind_to is not None:
+            return found  # before its own epochs the whole network was trained
         found["seconds"] = result["seconds"]
         found["speedup"] = dense["seconds"] / result["seconds"]
+        spent, by_dense = ((record.get("energy") or {}).get("kwh") for record in (result, dense))
+        if spent is not None:
+            found["measured_kwh"] = spent
         if config.power_kw is not None and config.kg_per_kwh is not None:
-            kg, whole = (
+            told, whole = (
                 emissions(
                     hours=record["seconds"] / 3600,
                     power_kw=config.power_kw,
                     kg_per_kwh=config.kg_per_kwh,
-                ).kg
+                )
                 for record in (result, dense)
             )
-            found["kg"], found["kg_saved"] = kg, emissions_saved(whole, kg)
+            found["modelled_kwh"] = told.kwh
+            found["kg"], found["kg_saved"] = told.kg, emissions_saved(whole.kg, told.kg)
+            if spent is not None and by_dense:
+                found["measured_kg"] = spent * config.kg_per_kwh
+                found["measured_kg_saved"] = emissions_saved(by_dense, spent)
         return found
 
 

@@ -41,11 +41,42 @@ READING = """Every arm of a seed begins with the same weights and sees the same 
 initialisation, loses its p least important blocks at once, is built again as a smaller network with the weights of the
 others, and is trained from the beginning. The epoch is chosen on validation images; test accuracy is only read."""
 
+REWOUND = """Tickets of the trained network are scored at its end on training images, lose their p least important
+blocks at once, go back to the weights and statistics of an earlier epoch, and are trained from there with the learning
+rates and batches of the epochs that follow; momentum begins at zero. Time and CO2 of their own epochs are not compared
+with those of the dense network, which had to be trained first."""
+
 MASKED = """The filter control was trained as the whole network behind masks: it computes what the network of fewer
 filters computes, and its time says nothing."""
 
 ASSUMED = """CO2 is time x power x grid intensity with the constants named here, which were assumed and not measured;
 compiling is left out of the time."""
+
+METERED = """The measured energy is that of the machine while epochs of training ran, compiling and reading the held-out
+images left out, by {}: it reads counters where processor and accelerator have them, and estimates the rest from load
+and kind of the hardware."""
+
+
+def result_tables(measured: Measured, config: LayerConfig) -> list[Table]:
+    """Return the tables of test accuracy: of tickets at initialisation, and of rewound ones for each p."""
+    first = [results_table(measured, config)] if config.criteria else []
+    return first + (
+        [rewound_table(measured, config, p) for p in config.removed] if config.trained else []
+    )
+
+
+def rewound_table(measured: Measured, config: LayerConfig, p: int) -> Table:
+    """Return test accuracy by criterion of the trained network and rewind epoch."""
+    rows = [
+        (kind, *(_cell(measured, Arm(kind, p, i), config) for i in config.rewind_to))
+        for kind in config.trained
+    ]
+    columns = (
+        Column("Test accuracy [%]", align="left"),
+        *(Column(f"epoch {i}", align="right") for i in config.rewind_to),
+    )
+    title = f"Blocks removed after training, rewound to an epoch, p = {p}"
+    return Table(title, columns, tuple(rows), tuple(_notes(measured, config)))
 
 
 def results_table(measured: Measured, config: LayerConfig) -> Table:
@@ -61,6 +92,16 @@ def results_table(measured: Measured, config: LayerConfig) -> Table:
         for p in config.removed
     ]
     rows.append(("MACs saved", *saved))
+    columns = (
+        Column("Test accuracy [%]", align="left"),
+        *(Column(f"p = {p}", align="right") for p in config.removed),
+    )
+    notes = tuple(_notes(measured, config))
+    return Table("Blocks removed at initialisation", columns, tuple(rows), notes)
+
+
+def _notes(measured: Measured, config: LayerConfig) -> list[str]:
+    """What stands under a table of test accuracy."""
     notes = [
         "Mean ± sample standard deviation over seeds; under it the paired difference to the dense network with its "
         f"95% t interval, not corrected for several comparisons, and whether it wins (mean difference "
@@ -72,16 +113,12 @@ def results_table(measured: Measured, config: LayerConfig) -> Table:
     if DENSE in measured:
         values = [scaled(v, 100) for v in measured[DENSE]["accuracy"]]
         notes.insert(0, f"Dense training: {summary(values).text('.2f')} %.")
-    columns = (
-        Column("Test accuracy [%]", align="left"),
-        *(Column(f"p = {p}", align="right") for p in config.removed),
-    )
-    return Table("Blocks removed at initialisation", columns, tuple(rows), tuple(notes))
+    return notes
 
 
 def cost_table(measured: Measured, config: LayerConfig) -> Table:
     """Return everything that was measured, for the first criterion, the control and the dense network."""
-    shown = [DENSE, *(Arm(k, p) for k in (config.criteria[0], "filters") for p in config.removed)]
+    shown = [DENSE, *(Arm(k, p) for k in (*config.criteria[:1], "filters") for p in config.removed)]
     arms = {arm.name: measured[arm] for arm in shown if arm in measured}
     notes = [MASKED.replace("\n", " ")] if config.filter_control == "masked" else []
     return comparison("Everything measured", arms, METRICS, DENSE.name, notes=notes)
@@ -190,13 +227,17 @@ def write_page(
     carbon: list[Any] = (
         [Callout(ASSUMED), Facts("Constants", constants)] if config.power_kw is not None else []
     )
+    if history.meters:
+        carbon.append(Callout(METERED.replace("\n", " ").format(", ".join(history.meters))))
     provenance = folder.provenance()
     problems = [Callout(f"Arm {arm} failed: {why}") for arm, why in failures.items()]
+    readings = [READING] if config.criteria else []
+    readings += [REWOUND] if config.trained else []
     stages = stages_table(history, config)
     page = html_report(
         "Layer tickets",
         [
-            Section("Result", [READING, *problems, results_table(measured, config)]),
+            Section("Result", [*readings, *problems, *result_tables(measured, config)]),
             Section("Accuracy against blocks removed", shown("accuracy_by_blocks")),
             Section("Robustness", shown("robustness")),
             Section("Time against operations", shown("speedup")),
@@ -219,7 +260,9 @@ def write_page(
 
 
 def _kinds(config: LayerConfig) -> list[str]:
-    return list(dict.fromkeys(arm.kind for arm in config.arms if arm != DENSE))
+    return list(
+        dict.fromkeys(arm.kind for arm in config.arms if arm != DENSE and arm.rewind_to is None)
+    )
 
 
 def _any(measured: Measured, config: LayerConfig, p: int) -> str | None:

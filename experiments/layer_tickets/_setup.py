@@ -11,11 +11,12 @@ import optax
 from jaxtyping import Array, PyTree
 
 import wormjax as wj
+from experiments._energy import EnergyMeter
 from experiments.data import pad_crop_flip, place
 from experiments.layer_tickets._config import Arm, LayerConfig
 from experiments.layer_tickets._programs import Programs
 from experiments.models import ModelConfig, abstract, build, fewer_blocks, narrowed, sized
-from experiments.training import TrainState, epoch_runner, make_step, stack_seeds
+from experiments.training import TrainState, epoch_runner, make_step, stack_seeds, start_at
 from wormjax import layers
 from wormjax.adapters import View
 from wormjax.evaluation import corrupt, corruption_names, macs, parameters, peak_memory
@@ -34,6 +35,7 @@ class Drawn(NamedTuple):
       removed: names of the blocks that are gone, the least important first.
       filters: convolution filters that are left.
       macs: multiply-accumulates of one image that are left.
+      start: epoch from which it is trained, with the schedule and the batches of that epoch.
     """
 
     config: ModelConfig
@@ -43,6 +45,7 @@ class Drawn(NamedTuple):
     removed: list[str]
     filters: int
     macs: int
+    start: int = 0
 
 
 class Setup:
@@ -50,6 +53,7 @@ class Setup:
 
     def __init__(self, config: LayerConfig):
         self.config = config
+        self.meter = EnergyMeter("--measure_energy") if config.measure_energy else None
         data = place(config.data, split_seed=config.split_seed, limit=config.limit)
         self.splits, self.origin, self.train = data.sizes, data.origin, data.train
         self.held_out = {
@@ -74,13 +78,13 @@ class Setup:
                 "resnet20."
             ) from error
         self.tx = config.recipe.optimizer(self.steps)
-        self._view = abstract(self.model)
+        self.view = abstract(self.model)
         self.image = jax.eval_shape(lambda: self.prepare(self.train[0][:1]))
         self.found = layers.candidates(
-            self._view.apply,
-            self._view.params,
+            self.view.apply,
+            self.view.params,
             self.image,
-            state=self._view.state,
+            state=self.view.state,
             rule=config.rule,
         )
         for p in config.removed:  # raises where so many cannot go
@@ -90,7 +94,7 @@ class Setup:
                 p,
                 min_blocks_per_stage=config.min_blocks_per_stage,
             )
-        self.macs = self._macs(self._view)
+        self.macs = self._macs(self.view)
         self._programs: dict[tuple[ModelConfig, bool], Programs] = {}
 
     def initial(self, seed: int) -> View:
@@ -107,17 +111,19 @@ class Setup:
         if arm.kind == "filters":
             return self._matched(arm, seed, view)
         names = self._chosen(arm.kind, seed, arm.p)
-        ticket = layers.remove(self.found, names, view.params, state=view.state)
+        return self.smaller(layers.remove(self.found, names, view.params, state=view.state), names)
+
+    def smaller(self, ticket: wj.Ticket, removed: list[str], start: int = 0) -> Drawn:
+        """Return the network of fewer blocks that a ticket is, to be trained from an epoch."""
         small = fewer_blocks(self.model, ticket.params, ticket.state)
         left = self._macs(abstract(small.config))
-        return Drawn(
-            small.config, small.params, small.state, None, names, _filters(small.params), left
-        )
+        filters = _filters(small.params)
+        return Drawn(small.config, small.params, small.state, None, removed, filters, left, start)
 
     def block_scores(self, kind: str, seed: int, aggregate: str) -> dict[str, float]:
         """Return one score a block, of a seed's initial weights."""
         if kind == "random":
-            return layers.random(self.found, jax.random.fold_in(jax.random.key(seed), _RANDOM))
+            return layers.random(self.found, random_key(seed))
         if kind == "l1":
             return layers.l1(self.found, self.initial(seed).params)
         return layers.score(self.found, self._weight_scores(kind, seed), aggregate)  # type: ignore[arg-type]
@@ -131,10 +137,11 @@ class Setup:
         return counts
 
     def start(self, drawn: Drawn, seed: int) -> TrainState:
-        """Return the state before the first step, with a seed axis of 1."""
-        zero = jnp.zeros((), jnp.int32)
-        opt_state = jax.jit(self.tx.init)(drawn.params)
-        state = TrainState(drawn.params, drawn.stats, opt_state, jax.random.key(seed), zero, zero)
+        """Return the state before the first step, with a seed axis of 1; momentum is zero."""
+        epoch = jnp.asarray(drawn.start, jnp.int32)
+        step = jnp.asarray(drawn.start * self.steps, jnp.int32)
+        opt_state = start_at(jax.jit(self.tx.init)(drawn.params), step)
+        state = TrainState(drawn.params, drawn.stats, opt_state, jax.random.key(seed), epoch, step)
         return stack_seeds([state])
 
     def programs(self, drawn: Drawn) -> Programs:
@@ -215,7 +222,7 @@ class Setup:
 
     @functools.cached_property
     def _groups(self) -> wj.Groups:
-        view = self._view
+        view = self.view
         return wj.find_groups(view.apply, view.params, self.image, state=view.state)
 
     @functools.cached_property
@@ -229,13 +236,11 @@ class Setup:
     @functools.lru_cache(maxsize=256)  # noqa: B019  (one setup lives as long as the run)
     def _weight_scores(self, kind: str, seed: int) -> PyTree:
         view = self.initial(seed)
-        rows = self._class_balanced(seed)
-        batch = self.train[0][rows], self.train[1][rows]
-        return self._scorers[kind](view.params, view.state, batch)
+        return self._scorers[kind](view.params, view.state, self.score_images(seed))
 
     @functools.cached_property
     def _scorers(self) -> dict[str, Any]:
-        apply = self._view.apply
+        apply = self.view.apply
 
         def logits(params: PyTree, stats: PyTree, images: Array) -> Array:
             return apply(params, stats, self.prepare(images), train=True)[0]
@@ -265,12 +270,13 @@ class Setup:
             "grasp": jax.jit(grasp),
         }
 
-    def _class_balanced(self, seed: int) -> np.ndarray:
-        """Rows of the training split, as many of each class, drawn by the seed."""
+    def score_images(self, seed: int) -> tuple[Array, Array]:
+        """Return training images and labels for the scores, as many of each class, drawn by the seed."""
         labels = np.asarray(self.train[1])
         order = np.random.default_rng(seed).permutation(len(labels))
         rows = [order[labels[order] == c][: self.config.score_per_class] for c in np.unique(labels)]
-        return np.concatenate(rows)
+        chosen = np.concatenate(rows)
+        return self.train[0][chosen], self.train[1][chosen]
 
     def _macs(self, view: View) -> int:
         return macs(view.apply, view.params, view.state, self.image)
@@ -278,6 +284,11 @@ class Setup:
     def share(self, drawn: Drawn) -> Fraction:
         """Return the multiply-accumulates that are left, as a share of the dense network's."""
         return Fraction(drawn.macs, self.macs)
+
+
+def random_key(seed: int) -> Array:
+    """Return the key by which a seed draws its random blocks."""
+    return jax.random.fold_in(jax.random.key(seed), _RANDOM)
 
 
 def _filters(params: PyTree) -> int:

@@ -1,5 +1,6 @@
 """One arm with one seed, from first step to result, resumable after every epoch."""
 
+import contextlib
 import math
 import time
 from typing import Any, NamedTuple
@@ -10,10 +11,12 @@ import numpy as np
 from jaxtyping import PyTree
 
 import wormjax as wj
+from experiments._energy import NONE, Energy
 from experiments._folder import RunFolder
 from experiments._progress import Progress
-from experiments.layer_tickets._config import Arm
+from experiments.layer_tickets._config import DENSE, Arm
 from experiments.layer_tickets._programs import Programs
+from experiments.layer_tickets._rewound import Rewinding
 from experiments.layer_tickets._setup import Drawn, Setup, parameters_of
 from experiments.training import (
     Checkpoints,
@@ -28,11 +31,12 @@ from wormjax.evaluation import calibration_error, linear_cka
 
 
 class Stand(NamedTuple):
-    """Where a training stands: its network, its state, and the seconds that it took so far."""
+    """Where a training stands: its network, its state, and the seconds and the energy that it took so far."""
 
     drawn: Drawn
     state: TrainState
     seconds: float
+    energy: Energy
 
 
 class Unit:
@@ -41,14 +45,24 @@ class Unit:
     Args:
       setup: data, model and programs.
       folder: of the run.
+      rewinding: states of the dense networks that tickets go back to.
       progress: shows epochs.
       arm: the arm.
       seed: its seed.
     """
 
-    def __init__(self, setup: Setup, folder: RunFolder, progress: Progress, arm: Arm, seed: int):
+    def __init__(
+        self,
+        setup: Setup,
+        folder: RunFolder,
+        rewinding: Rewinding,
+        progress: Progress,
+        arm: Arm,
+        seed: int,
+    ):
         self._setup, self._folder, self._progress = setup, folder, progress
         self._arm, self._seed = arm, seed
+        self._rewinding = rewinding
         fingerprint = {"config": folder.provenance()["config"], "arm": arm.name, "seed": seed}
         self._store = Checkpoints(folder.checkpoints / f"{arm.name}-{seed}", fingerprint)
 
@@ -58,13 +72,17 @@ class Unit:
         Raises:
           CheckpointError: its checkpoint is damaged, or of another run.
         """
-        drawn = self._setup.draw(self._arm, self._seed)
+        is_rewound = self._arm.rewind_to is not None
+        source = self._rewinding if is_rewound else self._setup
+        drawn = source.draw(self._arm, self._seed)
         fresh = self._setup.start(drawn, self._seed)
         found = self._store.restore(fresh)
         if found is None:
-            return Stand(drawn, fresh, 0.0), None
+            return Stand(drawn, fresh, 0.0, NONE), None
         state, position = found
-        return Stand(drawn, state, position["seconds"]), position["records"]
+        return Stand(drawn, state, position["seconds"], Energy(*position["energy"])), position[
+            "records"
+        ]
 
     def run(self, log: MetricsLog, start: Stand) -> None:
         """Train to the end, and log every epoch and the result.
@@ -74,7 +92,8 @@ class Unit:
         """
         setup, arm, seed = self._setup, self._arm, self._seed
         config = setup.config
-        drawn, state, seconds = start
+        drawn, state, seconds, energy = start
+        meter = setup.meter
         masks = None if drawn.masks is None else stack_seeds([drawn.masks])
         programs = setup.programs(drawn)
         done = int(jax.device_get(state.epoch)[0])
@@ -83,10 +102,12 @@ class Unit:
         with self._progress.phase(arm.name, "train", seed=seed, total=config.epochs) as phase:
             phase.advance(done)
             for epoch in range(done + 1, config.epochs + 1):
-                begin = time.perf_counter()
-                state, metrics = programs.runner(state, *setup.train, masks)
-                loss = float(jax.device_get(mean_loss(metrics))[0])
-                seconds += time.perf_counter() - begin
+                with meter or contextlib.nullcontext():
+                    begin = time.perf_counter()
+                    state, metrics = programs.runner(state, *setup.train, masks)
+                    loss = float(jax.device_get(mean_loss(metrics))[0])
+                    seconds += time.perf_counter() - begin
+                energy += meter.last if meter else NONE
                 if not math.isfinite(loss):
                     raise ValueError(
                         f"The training loss of arm {arm.name!r}, seed {seed}, is {loss} in epoch {epoch}. Lower "
@@ -109,25 +130,31 @@ class Unit:
                     }
                 )
                 phase.advance(loss=loss)
+                if arm == DENSE:
+                    self._rewinding.keep(seed, epoch, state)
                 if time.monotonic() - saved >= config.checkpoint_seconds and epoch < config.epochs:
-                    self._store.save(state, {"records": log.sync(), "seconds": seconds})
+                    self._store.save(
+                        state, {"records": log.sync(), "seconds": seconds, "energy": list(energy)}
+                    )
                     saved = time.monotonic()
-        log.write(self._result(programs, drawn, state, seconds))
+        log.write(self._result(programs, drawn, state, seconds, energy))
         log.sync()
 
     def _result(
-        self, programs: Programs, drawn: Drawn, state: TrainState, seconds: float
+        self, programs: Programs, drawn: Drawn, state: TrainState, seconds: float, energy: Energy
     ) -> dict[str, Any]:
         setup, arm, seed = self._setup, self._arm, self._seed
         params, stats = _of(state, drawn)
         images, labels = setup.held_out["test"]
         told = programs.predict(params, stats, images)
-        scored = arm.kind not in ("dense", "filters", "random", "l1")
+        scored = arm.rewind_to is None and arm.kind not in ("dense", "filters", "random", "l1")
         return {
             "kind": "result",
             "arm": arm.name,
             "seed": seed,
             "seconds": seconds,
+            "energy": energy._asdict() if setup.meter else None,
+            "energy_meter": setup.meter.version if setup.meter else None,
             "removed": drawn.removed,
             "aggregate": setup.config.aggregate,
             "per_stage": setup.per_stage(arm, seed) if scored else None,

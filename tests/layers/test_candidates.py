@@ -32,9 +32,12 @@ def as_users_write():
         yield
 
 
+example_of = functools.cache(lambda name: CASES[name]())
+
+
 @functools.cache
 def found(name, **settings):
-    example = CASES[name]()
+    example = example_of(name)
     return layers.candidates(
         example.apply, example.params, *example.inputs, state=example.state, **settings
     )
@@ -87,10 +90,26 @@ def test_published_networks_in_nnx(name, side, count):
     assert len(layers.candidates(view.apply, view.params, x, state=view.state)) == count
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["vgg16", *(pytest.param(n, marks=pytest.mark.slow) for n in ("unet", "densenet", "lstm"))],
-)
+def test_a_vgg_has_none_and_says_so():
+    def apply(params, x):
+        for stage in params:
+            for kernel in stage:
+                strides, padding = (1, 1), "SAME"
+                x = jax.lax.conv_general_dilated(
+                    x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+                )
+                x = jax.nn.relu(x)
+            x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+        return x.mean((1, 2))
+
+    kernel = lambda i, o: jax.ShapeDtypeStruct((3, 3, i, o), jnp.float32)  # noqa: E731
+    params = [[kernel(3, 4), kernel(4, 4)], [kernel(4, 4), kernel(4, 4)]]
+    with pytest.raises(ValueError, match=r"no residual branch that can be removed.*such as a VGG"):
+        names(apply, params, jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vgg16", "unet", "densenet", "lstm"])
 def test_a_network_without_residual_branches_says_so(name):
     with pytest.raises(ValueError, match=r"no residual branch that can be removed.*such as a VGG"):
         found(name)
@@ -238,6 +257,30 @@ def test_scans_whose_steps_cannot_go_are_told():
         return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, p["w"])[0]
 
     with pytest.raises(ValueError, match=r"something else than x \+ f\(x\) from step to step"):
+        names(recurrent, params, X)
+
+
+@pytest.mark.parametrize(
+    ("form", "reason"),
+    [
+        (
+            lambda w: jnp.moveaxis(w, 1, 0),
+            "layers that are stacked on axis 1.*stack them on axis 0",
+        ),
+        (lambda w: jnp.moveaxis(w.astype(jnp.bfloat16), 2, 0), "that are stacked on axis 2"),
+        (lambda w: w.transpose(0, 2, 1), "in another form or shares it"),
+    ],
+)
+def test_layers_that_are_not_stacked_on_the_first_axis_are_told(form, reason):
+    def apply(p, x, branch):
+        return jax.lax.scan(lambda x, w: (branch(x, w), None), x, form(p["w"]))[0]
+
+    chain = functools.partial(apply, branch=lambda x, w: x + jnp.tanh(x @ w.astype(x.dtype)))
+    params = {"w": jax.ShapeDtypeStruct((3, 3, 3), jnp.float32)}
+    with pytest.raises(ValueError, match=f"The scan over 'w' reads .*{reason}"):
+        names(chain, params, X)
+    recurrent = functools.partial(apply, branch=lambda x, w: jnp.tanh(x @ w.astype(x.dtype)))
+    with pytest.raises(ValueError, match="such as a VGG"):  # it has no branches to lose
         names(recurrent, params, X)
 
 

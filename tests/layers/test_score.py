@@ -56,10 +56,24 @@ def test_init_scores_on_a_quadratic():
     params = {"one": jnp.ones((1, 1)), "two": jnp.ones((1, 1))}
     apply = lambda params, x: quadratic(params, x)  # noqa: E731
     first = lambda tree: [float(v[0, 0]) for v in tree.values()]  # noqa: E731
-    assert first(scores.snip(params, 0.0, loss=quadratic)) == [1.0, 0.0]
-    assert first(layers.signed_snip(params, 0.0, loss=quadratic)) == [1.0, 0.0]
-    batches = [(jnp.float32(0.0), None)]
-    hessian = scores.grasp(params, batches, apply=apply, loss=lambda out, _: out, temperature=1.0)
+
+    @jax.jit
+    def scored(params):
+        return (
+            scores.snip(params, 0.0, loss=quadratic),
+            layers.signed_snip(params, 0.0, loss=quadratic),
+            scores.grasp(
+                params,
+                [(jnp.float32(0.0), None)],
+                apply=apply,
+                loss=lambda out, _: out,
+                temperature=1.0,
+            ),
+        )
+
+    snip, signed, hessian = scored(params)
+    assert first(snip) == [1.0, 0.0]
+    assert first(signed) == [1.0, 0.0]
     assert first(hessian) == [2.0, -1.0]
 
 

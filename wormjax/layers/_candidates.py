@@ -136,8 +136,8 @@ def candidates(
     .. math:: z = x + f(x; \theta), \qquad \text{without it } z = x,
 
     wherever it stands in the function's jaxpr. A block with a projection beside it is none, nor is anything of a
-    plain network. A ``jax.lax.scan`` over stacked layers whose carry is such a stream has its steps as candidates
-    (each the whole layer). The function is traced with abstract values: nothing is computed or compiled.
+    plain network. A ``jax.lax.scan`` over layers stacked on axis 0 whose carry is such a stream has its steps as
+    candidates (each the whole layer). The function is traced with abstract values: nothing is computed or compiled.
 
     Args:
       apply: ``apply(params, *inputs)``, or ``apply(params, state, *inputs) -> (output, new_state)`` where
@@ -192,6 +192,7 @@ def candidates(
         told = "; ".join(residual.refused) or (
             "A branch is what is added to its own ancestor of the same shape; a plain network, such as a VGG, has none"
         )
+        told = told[0].upper() + told[1:]
         raise ValueError(f"This function has no residual branch that can be removed. {told}.")
     return Candidates(
         tuple(found), fixed, apply, shapes[0], shapes[1], shapes[2], rule, level, program, residual

@@ -209,15 +209,17 @@ def scan_of(program: Program, position: int) -> Scanned | str:
                 stacked.append(params[v])
             if v in state and v.shape[:1] == (length,):
                 kept.append(state[v])
-    if not stacked or length < 2:
+    if length < 2:
         return ""
-    where = f"the scan over {program.names[stacked[0]]!r}"
     body = inlined(op.eqn.params["jaxpr"], IN_LINE)
     carried = list(zip(body.arguments[n : n + m], body.outputs[:m], strict=True))
     made = {v: k for k, o in enumerate(body.ops) for v in o.outputs}
     streams = [j for j, (v, w) in enumerate(carried) if v is not w and _is_chain(body, made, w, v)]
     others = [j for j, (v, w) in enumerate(carried) if v is not w and j not in streams]
     floating = [j for j in others if _is_float(op.eqn.outvars[j])]
+    if not stacked:
+        return _stacked_elsewhere(program, op.inputs[n + m :]) if len(streams) == 1 else ""
+    where = f"the scan over {program.names[stacked[0]]!r}"
     if len(streams) != 1:
         return f"{where} hands on something else than x + f(x) from step to step, so none of its steps can go"
     if floating:
@@ -234,6 +236,26 @@ def scan_of(program: Program, position: int) -> Scanned | str:
     return Scanned(
         position, length, streams[0], tuple(dict.fromkeys(stacked)), tuple(dict.fromkeys(kept))
     )
+
+
+def _stacked_elsewhere(program: Program, values: Sequence[Value]) -> str:
+    """Why the parameters that a scan takes apart hold no row a step that could go ("" where it takes none)."""
+    params = {v: k for k, v in enumerate(program.params)}
+    for value in values:
+        axis = 0
+        for v in bases(program, value, CASTS | {"transpose"}):
+            if v in params:
+                where = f"the scan over {program.names[params[v]]!r}"
+                if axis:
+                    return (
+                        f"{where} reads layers that are stacked on axis {axis}, so none of its steps can go; stack "
+                        "them on axis 0"
+                    )
+                return f"{where} reads it in another form or shares it, so none of its steps can go"
+            op = program.op(v)
+            if op is not None and op.name == "transpose":
+                axis = op.eqn.params["permutation"][axis]
+    return ""
 
 
 def _only_read_by(program: Program, value: Value, position: int) -> bool:

@@ -6,7 +6,13 @@ import pytest
 
 from experiments.layer_tickets._config import DENSE, PRESETS, Arm, LayerConfig
 from experiments.layer_tickets._measures import History, flops_saved, measure, winning
-from experiments.layer_tickets._page import cost_table, pictures, results_table, stages_table
+from experiments.layer_tickets._page import (
+    cost_table,
+    pictures,
+    result_tables,
+    results_table,
+    stages_table,
+)
 from experiments.report import figure_svg
 
 CONFIG = LayerConfig(
@@ -65,6 +71,24 @@ def test_time_emissions_and_operations_are_against_dense(measured):
     assert behind["macs"] == [900, 900]
 
 
+def test_measured_energy_stands_beside_the_modelled(measured):
+    assert measured[Arm("grasp", 2)]["modelled_kwh"] == pytest.approx([6 / 3600 * 0.1] * 2)
+    assert "measured_kwh" not in measured[DENSE]
+    metered = [
+        r | {"energy": {"kwh": 0.5 * r["seconds"]}, "energy_meter": "codecarbon 3.3.2"}
+        if r["kind"] == "result"
+        else r
+        for r in records(CONFIG)
+    ]
+    history = History(metered)
+    values = measure(history, CONFIG)[Arm("grasp", 2)]
+    assert history.meters == ["codecarbon 3.3.2"]
+    assert values["measured_kwh"] == [3.0, 3.0]
+    assert values["measured_kg"] == pytest.approx([1.2, 1.2])
+    assert values["measured_kg_saved"] == pytest.approx([40.0, 40.0])
+    assert "Energy of training, measured" in cost_table(measure(history, CONFIG), CONFIG).text()
+
+
 def test_winning_needs_seeds(measured):
     assert winning(measured, Arm("grasp", 1), CONFIG).wins is False
     assert winning(measured, Arm("grasp", 1), dataclasses.replace(CONFIG, xi=0.011)).wins is True
@@ -96,13 +120,46 @@ def test_presets_are_the_papers_rows():
     for name, config in PRESETS.items():
         assert config.seeds == 3, name
         assert config.arms[0] == DENSE
-        assert {"grasp", "snip", "random"} == set(config.criteria)
+        assert set(config.criteria) == (set() if config.trained else {"grasp", "snip", "random"})
         assert len({arm.name for arm in config.arms}) == len(config.arms)
+
+
+def test_the_preset_of_trained_criteria_is_the_papers_table():
+    config = PRESETS["resnet32_trained"]
+    kinds = ("hrank", "expect_abs", "pls_vip", "kl", "cka", "random")
+    expected = [Arm(kind, 1, i) for kind in kinds for i in (0, 25, 50, 75)]
+    assert config.arms == [DENSE, *expected]
+    assert config.kept_epochs == {0, 25, 50, 75, 200}
+    assert config.arms[2].name == "hrank-1-from25"
+    assert PRESETS["resnet32"].kept_epochs == set()
+
+
+def test_rewound_tickets_have_their_table_and_no_time():
+    config = dataclasses.replace(CONFIG, trained=("kl", "random"), rewind_to=(0, 25), epochs=30)
+    measured = measure(History(records(config)), config)
+    first, *by_p = result_tables(measured, config)
+    assert first.title == "Blocks removed at initialisation"
+    assert first.rows == results_table(measured, config).rows
+    assert [row[0] for row in first.rows] == ["grasp", "random", "filters", "MACs saved"]
+    assert [t.title[-5:] for t in by_p] == ["p = 1", "p = 2"]
+    assert [row[0] for row in by_p[0].rows] == ["kl", "random"]
+    assert [c.title for c in by_p[0].columns[1:]] == ["epoch 0", "epoch 25"]
+    assert "80.00" in by_p[0].text()
+    assert "seconds" not in measured[Arm("kl", 1, 25)]
+    alone = dataclasses.replace(config, criteria=(), filters=())
+    one = measure(History(records(alone)), alone)
+    assert len(result_tables(one, alone)) == 2
+    assert set(pictures(one, alone)) == {"robustness"}
+    assert "Under corruptions" in cost_table(one, alone).text()
+    assert stages_table(History(records(alone)), alone) is None
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
+        ({"trained": ("kl",), "rewind_to": (200,)}, "Each lies in 0, ..., 199"),
+        ({"trained": ("kl", "kl")}, "trained are"),
+        ({"trained": ("kl",), "criteria": ()}, "Name one, or no filters"),
         ({"removed": (0, 1)}, "Remove at least one block"),
         ({"criteria": ()}, "Name at least one"),
         ({"filters": (3,)}, "Match what is removed"),

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import sys
 
 import pytest
 
@@ -79,6 +80,25 @@ def test_a_ticket_has_a_block_less_and_the_control_as_many_filters(records):
 
 
 @pytest.mark.slow
+def test_trained_criteria_are_rewound(tmp_path):
+    path = tmp_path / "rewound"
+    kinds = ("hrank", "expect_abs", "pls_vip", "kl", "cka", "random")
+    flags = ("--criteria", "--filters", "--seeds", "1", "--trained", *kinds, "--rewind_to", "1")
+    code, out, err = call(path, *flags)
+    assert (code, err) == (0, "")
+    assert "Blocks removed after training, rewound to an epoch, p = 1" in out
+    assert "Tickets of the trained network" in (path / "report.html").read_text()
+    found = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    epochs = {}
+    for r in found:
+        if r["kind"] == "epoch":
+            epochs.setdefault(r["arm"], []).append(r["epoch"])
+    assert epochs == {"dense": [1, 2]} | {f"{kind}-1-from1": [2] for kind in kinds}
+    results = {r["arm"]: r for r in found if r["kind"] == "result"}
+    assert all(len(results[f"{kind}-1-from1"]["removed"]) == 1 for kind in kinds)
+
+
+@pytest.mark.slow
 def test_a_run_that_was_cut_goes_on_to_the_same_bits(run, records, tmp_path):
     path = run[0]
     ends = [n for n, r in enumerate(records, 1) if r["kind"] == "result"]
@@ -97,6 +117,14 @@ def test_a_run_that_was_cut_goes_on_to_the_same_bits(run, records, tmp_path):
         [{k: v for k, v in r.items() if k != "seconds"} for r in rs] for rs in (records, again)
     ]
     assert timeless[0] == timeless[1]
+
+
+def test_energy_without_codecarbon_is_a_wrong_call(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "codecarbon", None)
+    code, _, err = call(tmp_path / "new", "--measure_energy")
+    assert code == 2
+    assert "leave out --measure_energy" in " ".join(err.split())
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
