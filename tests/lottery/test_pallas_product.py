@@ -77,16 +77,16 @@ def test_it_lowers_for_accelerators(place):
     "granularity", ["input_channel", pytest.param("element", marks=pytest.mark.slow)]
 )
 def test_a_network_runs_on_it_as_on_xla(granularity):
-    """A convolution of stride 2 on an odd map and two dense layers, one with its weight on the left."""
-    params = {"a": _draw(3, 3, 3, 6), "b": _draw(6, 4), "c": _draw(3, 4)}
+    """A convolution of stride 2 on an odd map, and a dense layer with its weight on the left."""
+    params = {"a": _draw(3, 3, 3, 6), "b": _draw(3, 6)}
     x = _draw(2, 5, 5, 3)
 
     def apply(p, x):
         y = jax.lax.conv_general_dilated(
             x, p["a"], (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
-        y = jnp.tanh(jnp.tanh(y).mean(axis=(1, 2)) @ p["b"])
-        return jax.lax.dot_general(p["c"], y, (((1,), (1,)), ((), ())))
+        y = jnp.tanh(y).mean(axis=(1, 2))
+        return jax.lax.dot_general(p["b"], y, (((1,), (1,)), ((), ())))
 
     groups = wj.find_groups(apply, params, x)
     masks = {k: jnp.asarray(p < -0.5) for k, p in params.items()}
@@ -95,8 +95,8 @@ def test_a_network_runs_on_it_as_on_xla(granularity):
     plain, kernel = (
         block_apply(groups, found.blocks, masked, products=p) for p in ("xla", "pallas_interpreted")
     )
-    blocks = sum(len(kernel.params[name]) for name in "abc")
-    assert blocks > 3
+    blocks = sum(len(kernel.params[name]) for name in "ab")
+    assert blocks > 2
 
     def both(ticket):
         return jax.jit(jax.value_and_grad(lambda p: jnp.sum(ticket.apply(p, x) ** 2)))(
