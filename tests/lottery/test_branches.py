@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wormjax.lottery import branch, imp, shuffled_channels
+from wormjax.lottery import LevelError, branch, imp, shuffled_channels
 
 PARAMS = {
     "w": np.arange(1.0, 41.0, dtype=np.float32).reshape(5, 8),
@@ -79,6 +79,32 @@ def test_a_branch_trains_as_its_level(levels):
     end = start.run(train)
     assert seen == [(range(1, 4), [0.1] * 3)]
     assert not np.asarray(end.params["w"])[~np.asarray(start.masks["w"])].any()
+
+
+def test_a_branch_that_was_killed_goes_on(levels, tmp_path):
+    calls = []
+
+    def train(network, masks, steps, rates):
+        calls.append(steps)
+        return network._replace(params={k: x + np.float32(1) for k, x in network.params.items()})
+
+    def killed(network, masks, steps, rates):
+        if steps.start == 3:
+            raise KeyboardInterrupt
+        return train(network, masks, steps, rates)
+
+    start = branch(levels, 1)
+    with pytest.raises(KeyboardInterrupt):
+        start.run(killed, folder=tmp_path, save_every=2)
+    ends = [start.run(train, folder=tmp_path, save_every=2) for _ in range(2)]
+    assert calls == [range(1, 3), range(3, 4)]  # the last one is read back
+    for end in ends:
+        expected = np.where(levels[1].masks["w"], PARAMS["w"] + 2, 0)
+        np.testing.assert_array_equal(np.asarray(end.params["w"]), expected)
+    with pytest.raises(LevelError, match="start and masks"):
+        branch(levels, 2).run(train, folder=tmp_path)
+    with pytest.raises(ValueError, match="save_every=0"):
+        start.run(train, folder=tmp_path, save_every=0)
 
 
 @pytest.mark.parametrize(
