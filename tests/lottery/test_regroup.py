@@ -16,7 +16,9 @@ from wormjax.lottery import (
     BlockListError,
     RegroupSettings,
     executed_macs,
+    imp,
     partition,
+    prune_step,
     regroup,
     regroup_matrix,
 )
@@ -231,6 +233,24 @@ def test_g3_a_layer_without_blocks_runs_dense_and_says_so(chained):
     )
     with pytest.raises(ValueError, match="no blocks"):
         found.blocks["a/kernel"].mask()
+
+
+def test_group_aware_pruning_is_regrouping_inside_the_loop():
+    rng = np.random.default_rng(0)
+    params = {k: rng.normal(size=s).astype(np.float32) for k, s in (("a", (8, 6)), ("b", (6, 2)))}
+    groups = wj.find_groups(lambda p, x: jnp.tanh(x @ p["a"]) @ p["b"], params, np.ones((1, 8)))
+    how, prunable = RegroupSettings(parts=2), {"a": True, "b": False}
+
+    def grouped(masks):
+        return regroup(groups, masks, settings=how).masks
+
+    levels = imp(lambda network, *_: network, params, steps=2, learning_rate=0.1, rounds=2, rate=0.5,
+                 rewind="1it", prunable=prunable, restructure=lambda masks, _: grouped(masks))  # fmt: skip
+    for before, level in zip(levels, levels.levels[1:], strict=False):
+        # the round prunes what the blocks of the round before keep
+        expected = grouped(prune_step(before.trained.params, before.masks, rate=0.5))
+        np.testing.assert_array_equal(np.asarray(level.masks["a"]), np.asarray(expected["a"]))
+    assert not np.asarray(levels[1].masks["a"]).all()
 
 
 @pytest.mark.slow

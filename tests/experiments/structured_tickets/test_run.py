@@ -51,6 +51,8 @@ def test_the_files_and_records_of_a_run(run):
         "accuracy_against_latency",
         "masks",
     }
+    saved = {p.name for p in (path / "checkpoints").iterdir()}
+    assert saved == {"imp-0", "blocks-2.npz", "before-2.npz"}  # of what is over, only what is read
     assert "extreme winning sparsity" in " ".join(out.split())
     assert "Executed is what a" in (path / "report.html").read_text()
     records = read(path)
