@@ -83,6 +83,12 @@ def test_a_run_that_was_cut_goes_on_to_the_same_numbers(run, tmp_path):
         for rs in (before, read(path))
     ]
     assert timeless[0] == timeless[1]
+    record = path / "checkpoints" / "imp-0" / "level_001" / "record.json"
+    record.write_text("torn")
+    (path / "metrics.jsonl").write_text("")
+    code, _, err = call(path, "--resume")
+    assert code != 0
+    assert "level_001 is damaged" in " ".join(err.split())
 
 
 def test_the_sparsest_ticket_that_wins():
