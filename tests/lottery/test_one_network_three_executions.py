@@ -7,6 +7,7 @@ import pytest
 from flax import linen as nn
 
 import wormjax as wj
+from wormjax.evaluation import macs
 from wormjax.lottery import RegroupSettings, block_apply, refill, regroup, row_blocks
 
 
@@ -90,6 +91,9 @@ def test_channels(module, names):
         x.size for x in jax.tree.leaves(params)
     )
     ticket = block_apply(net.groups, row_blocks(net.groups, found.masks), params, net.state)
+    # on a stream, of which nothing can be removed, layers run narrow only in blocks
+    computed = macs(shrunk.apply, shrunk.params, shrunk.state, net.x)
+    assert (ticket.macs[1] < computed) == (module is Wide)
     assert ticket.macs[1] < ticket.macs[0]
     for small in (shrunk, ticket):
         np.testing.assert_allclose(net.of(small), masked, atol=1e-4)

@@ -51,6 +51,7 @@ class Branch(NamedTuple):
           save_every: save also after so many steps.
 
         Raises:
+          ValueError: ``save_every`` is below 1.
           LevelError: the folder is of another branch.
         """
         if save_every is not None and save_every < 1:
