@@ -71,7 +71,7 @@ class TicketConfig(TrainingConfig):
     """Batch sizes at which the first seed's networks are timed."""
 
     save_epochs: int = 20
-    """Iterative pruning is saved after so many epochs in the middle of a round, too."""
+    """Every training is saved after so many epochs, too, and goes on there after a kill."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -13,7 +13,8 @@ from experiments.structured_tickets._measures import points, winning
 from experiments.structured_tickets._page import accuracy_table, winning_table, write_page
 from experiments.structured_tickets._setup import Setup
 from experiments.structured_tickets._unit import Tickets, run_method
-from experiments.training import MetricsLog
+from experiments.training import CheckpointError, MetricsLog
+from wormjax.lottery import LevelError
 
 
 class Job:
@@ -48,12 +49,17 @@ class Job:
             name: str, seeds: Sequence[int]
         ) -> tuple[int | None, Callable[[MetricsLog], None]]:
             [seed] = seeds
-            if name == "imp":
-                return None, lambda log: tickets.record(seed, log)
-            method, round = arms[name]
-            return None, lambda log: run_method(
-                setup, folder, progress, tickets, method, round, seed, log
-            )
+
+            def unit(log: MetricsLog) -> None:
+                try:
+                    if name == "imp":
+                        tickets.record(seed, log)
+                    else:
+                        run_method(setup, folder, progress, tickets, *arms[name], seed, log)
+                except LevelError as error:  # not the arm's fault, and it may be repaired
+                    raise CheckpointError(str(error)) from error
+
+            return None, unit
 
         units = [(name, [seed]) for seed in setup.config.seed_numbers for name in ("imp", *arms)]
         return run_units(folder, progress, units, begin)

@@ -1,5 +1,6 @@
 """The units of the comparison: iterative pruning of a seed, and one structured ticket of it."""
 
+import shutil
 import time
 from typing import Any
 
@@ -99,9 +100,13 @@ def run_method(
     seed: int,
     log: MetricsLog,
 ) -> None:
-    """Make a round structured, train it from the rewinding point, measure it, and log the result."""
+    """Make a round structured, train it from the rewinding point, measure it, and log the result.
+
+    The training is saved as often as iterative pruning is, until its result is logged.
+    """
     levels = tickets.levels(seed)
     ticket = structure(setup, levels, method, round, seed)
+    saved = folder.checkpoints / f"{method}-{round}-{seed}"
     with progress.phase(
         f"{method}-{round}", "train", seed=seed, total=1, unit="trainings"
     ) as phase:
@@ -113,7 +118,11 @@ def run_method(
             masks=_whole(ticket.masks, levels.initial.params),
             opt_state=setup.init_optimizer(levels.rewound.params),
         )
-        trained = start.run(setup.trainer.of(jax.random.key(seed)))
+        trained = start.run(
+            setup.trainer.of(jax.random.key(seed)),
+            folder=saved if folder.writes else None,
+            save_every=setup.config.save_epochs * setup.steps_per_epoch,
+        )
         found = setup.held_out(trained)
         phase.advance(accuracy=found["validation"])
     if not all(np.isfinite(x).all() for x in jax.tree.leaves(trained.params)):
@@ -140,6 +149,8 @@ def run_method(
             np.savez(folder.checkpoints / f"before-{round}.npz", **before)  # type: ignore[arg-type]
     log.write(record)
     log.sync()
+    if folder.writes:
+        shutil.rmtree(saved)
 
 
 def _whole(masks: PyTree, params: PyTree) -> PyTree:

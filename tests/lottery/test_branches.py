@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wormjax.lottery import branch, imp, shuffled_channels
+from wormjax.lottery import LevelError, branch, imp, shuffled_channels
 
 PARAMS = {
     "w": np.arange(1.0, 41.0, dtype=np.float32).reshape(5, 8),
@@ -16,7 +16,7 @@ PARAMS = {
 @pytest.fixture(scope="module")
 def levels():
     def train(network, masks, steps, rates):
-        return network._replace(params={k: jnp.asarray(x) * 1 for k, x in network.params.items()})
+        return network
 
     return imp(train, PARAMS, steps=4, learning_rate=0.1, rounds=2, rewind="1it",
                prunable={"w": True, "v": True})  # fmt: skip
@@ -59,12 +59,12 @@ def test_one_shot_prunes_as_much_at_once(levels):
 
 
 def test_other_weights_under_the_same_masks_and_other_masks(levels):
-    fresh = {"w": jnp.full((5, 8), 7.0), "v": jnp.full((1, 30), 7.0)}
+    fresh = {"w": np.full((5, 8), 7, np.float32), "v": np.full((1, 30), 7, np.float32)}
     start = branch(levels, 1, "reinitialised", params=fresh)
     np.testing.assert_array_equal(
         np.asarray(start.network.params["w"]), np.where(levels[1].masks["w"], 7, 0)
     )
-    mine = {"w": jnp.ones((1, 8), bool).at[0, 0].set(False), "v": jnp.array(True)}
+    mine = {"w": jnp.asarray(np.arange(8)[None] > 0), "v": jnp.array(True)}
     assert not np.asarray(branch(levels, 1, "masks", masks=mine).network.params["w"])[:, 0].any()
 
 
@@ -73,12 +73,38 @@ def test_a_branch_trains_as_its_level(levels):
 
     def train(network, masks, steps, rates):
         seen.append((steps, list(rates)))
-        return network._replace(params={k: x + 1 for k, x in network.params.items()})
+        return network._replace(params={k: np.asarray(x) + 1 for k, x in network.params.items()})
 
     start = branch(levels, 1)
     end = start.run(train)
     assert seen == [(range(1, 4), [0.1] * 3)]
     assert not np.asarray(end.params["w"])[~np.asarray(start.masks["w"])].any()
+
+
+def test_a_branch_that_was_killed_goes_on(levels, tmp_path):
+    calls = []
+
+    def train(network, masks, steps, rates):
+        calls.append(steps)
+        return network._replace(params={k: np.asarray(x) + 1 for k, x in network.params.items()})
+
+    def killed(network, masks, steps, rates):
+        if steps.start == 3:
+            raise KeyboardInterrupt
+        return train(network, masks, steps, rates)
+
+    start = branch(levels, 1)
+    with pytest.raises(KeyboardInterrupt):
+        start.run(killed, folder=tmp_path, save_every=2)
+    ends = [start.run(train, folder=tmp_path, save_every=2) for _ in range(2)]
+    assert calls == [range(1, 3), range(3, 4)]  # the last one is read back
+    for end in ends:
+        expected = np.where(levels[1].masks["w"], PARAMS["w"] + 2, 0)
+        np.testing.assert_array_equal(np.asarray(end.params["w"]), expected)
+    with pytest.raises(LevelError, match="start and masks"):
+        branch(levels, 2).run(train, folder=tmp_path)
+    with pytest.raises(ValueError, match="save_every=0"):
+        start.run(train, folder=tmp_path, save_every=0)
 
 
 @pytest.mark.parametrize(

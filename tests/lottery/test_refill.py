@@ -198,10 +198,11 @@ def test_r9_a_shrunk_chain_computes_what_the_masked_one_does(chained):
 @pytest.mark.parametrize("residual", ["inner", pytest.param("union", marks=pytest.mark.slow)])
 def test_r9_residual_streams_and_depthwise_blocks(streamed, residual):
     found = refill(streamed.groups, streamed.params, streamed.masks("bcde"), residual=residual)
-    small, ticket = _shrunk_output(streamed, found)
-    masked = streamed.output(wj.apply_masks(streamed.params, found.masks))
-    np.testing.assert_allclose(small, masked, atol=1e-4)
-    assert np.ptp(masked) > 0.1
+    if residual == "union":  # of the other, test_one_network_three_executions.py runs two networks
+        small, _ = _shrunk_output(streamed, found)
+        masked = streamed.output(wj.apply_masks(streamed.params, found.masks))
+        np.testing.assert_allclose(small, masked, atol=1e-4)
+        assert np.ptp(masked) > 0.1
     rows = {row.path: row for row in found.rows}
     c = rows["c/kernel"]
     assert c.width < c.channels  # a layer on the stream drops channels of its own
@@ -209,7 +210,7 @@ def test_r9_residual_streams_and_depthwise_blocks(streamed, residual):
     assert rows["b/kernel"].removed > 0
     # the two layers of a depthwise block are one decision
     assert rows["d/kernel"].width == rows["e/kernel"].width == 10 - rows["e/kernel"].removed
-    assert ticket.params["a"]["kernel"].shape[-1] == 6
+    assert 3 not in found.plan.indices.get("a/kernel", {})
 
 
 def test_a_stream_loses_what_all_of_its_layers_drop(streamed):
@@ -259,7 +260,9 @@ def test_r6_from_iterative_pruning_to_a_small_network(mlp):
     trained = branch(levels, 2, "masks", masks=found.masks).run(train)
     ticket = wj.shrink(found.plan, trained.params)
     np.testing.assert_allclose(
-        np.asarray(ticket.apply(ticket.params, x)), np.asarray(_mlp(trained.params, x)), atol=1e-5
+        np.asarray(jax.jit(ticket.apply)(ticket.params, x)),
+        np.asarray(jax.jit(_mlp)(trained.params, x)),
+        atol=1e-5,
     )
     assert ticket.params["a"].shape[1] < 6
 

@@ -1,6 +1,7 @@
 """Regroup of matrices and of networks: laws of the blocks, the reference's defects, and what is written to disk."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,9 @@ from wormjax.lottery import (
     BlockListError,
     RegroupSettings,
     executed_macs,
+    imp,
     partition,
+    prune_step,
     regroup,
     regroup_matrix,
 )
@@ -43,30 +46,34 @@ BY_ELEMENT = RegroupSettings(granularity="element", rule="clean_offset", parts=8
 STALE = dataclasses.replace(REGROUP_REFERENCE, rule="reference_stale", partitioner="jaccard")
 
 
-@pytest.mark.parametrize(
-    ("rows", "density", "after"),
-    [(256, 0.35, 0.37), (512, 0.1, 0.16), pytest.param(512, 0.03, 0.057, marks=pytest.mark.slow)],
-)
-def test_densities_of_synthetic_masks_under_the_clean_rule(rows, density, after):
+@functools.cache
+def _clean(rows, density):
     mask = weakly_structured(rows, 9 * rows, density)
-    found = regroup_matrix(mask, BY_ELEMENT)
+    return mask, regroup_matrix(mask, BY_ELEMENT)
+
+
+def _cases(*bands):
+    """The specification's bands; the smallest matrix always."""
+    densities = ((256, 0.35), (512, 0.1), (512, 0.03))
+    first, *rest = [(*case, band) for case, band in zip(densities, bands, strict=True)]
+    slow = [pytest.param(*case, marks=pytest.mark.slow) for case in rest]
+    return pytest.mark.parametrize(("rows", "density", "after"), [first, *slow])
+
+
+@_cases(0.37, 0.16, 0.057)
+def test_densities_of_synthetic_masks_under_the_clean_rule(rows, density, after):
+    mask, found = _clean(rows, density)
     assert len(found.blocks) == 8
     assert abs(_density(found, mask.shape) - after) < 0.03
     assert found.dropped == 0
 
 
-@pytest.mark.parametrize(
-    ("rows", "density", "after"),
-    [
-        (256, 0.35, 0.72),
-        *(pytest.param(512, d, a, marks=pytest.mark.slow) for d, a in ((0.1, 0.27), (0.03, 0.098))),
-    ],
-)
+@_cases(0.72, 0.27, 0.098)
 def test_g2_stale_counters_make_blocks_nearly_twice_as_wide(rows, density, after):
-    mask = weakly_structured(rows, 9 * rows, density)
+    mask, found = _clean(rows, density)
     stale = _density(regroup_matrix(mask, STALE), mask.shape)
     assert abs(stale - after) < 0.03
-    assert stale > 1.25 * _density(regroup_matrix(mask, BY_ELEMENT), mask.shape)
+    assert stale > 1.25 * _density(found, mask.shape)
 
 
 def test_g2_a_dense_mask_has_blocks_under_the_clean_rule_only():
@@ -231,6 +238,24 @@ def test_g3_a_layer_without_blocks_runs_dense_and_says_so(chained):
     )
     with pytest.raises(ValueError, match="no blocks"):
         found.blocks["a/kernel"].mask()
+
+
+def test_group_aware_pruning_is_regrouping_inside_the_loop():
+    rng = np.random.default_rng(0)
+    params = {k: rng.normal(size=s).astype(np.float32) for k, s in (("a", (8, 6)), ("b", (6, 2)))}
+    groups = wj.find_groups(lambda p, x: jnp.tanh(x @ p["a"]) @ p["b"], params, np.ones((1, 8)))
+    how, prunable = RegroupSettings(parts=2), {"a": True, "b": False}
+
+    def grouped(masks):
+        return regroup(groups, masks, settings=how).masks
+
+    levels = imp(lambda network, *_: network, params, steps=2, learning_rate=0.1, rounds=2, rate=0.5,
+                 rewind="1it", prunable=prunable, restructure=lambda masks, _: grouped(masks))  # fmt: skip
+    for before, level in zip(levels, levels.levels[1:], strict=False):
+        # the round prunes what the blocks of the round before keep
+        expected = grouped(prune_step(before.trained.params, before.masks, rate=0.5))
+        np.testing.assert_array_equal(np.asarray(level.masks["a"]), np.asarray(expected["a"]))
+    assert not np.asarray(levels[1].masks["a"]).all()
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Which kernels are prunable, counted against the specification's table of networks."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +13,11 @@ from wormjax.lottery import layer_roles, prunable_layers
 WRN_32_2 = ResNetConfig(blocks=5, widths=(32, 64, 128), shortcut="B", scale_init=1.0)
 
 
+_abstract = functools.cache(abstract)
+
+
 def _count(config, size=32, **switches):
-    view = abstract(config)
+    view = _abstract(config)
     x = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     chosen = prunable_layers(view.apply, view.params, x, state=view.state, **switches)
     leaves = zip(jax.tree.leaves(view.params), jax.tree.leaves(chosen), strict=True)

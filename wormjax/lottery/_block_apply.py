@@ -14,6 +14,7 @@ from wormjax.lottery._block_order import block_orders, reordered, reordered_bloc
 from wormjax.lottery._block_products import pack, product
 from wormjax.lottery._blocks import Block, BlockList, LayerBlocks
 from wormjax.lottery._layers import Layer, Layers
+from wormjax.lottery._pallas_product import Kernel, Products, kernel_of
 from wormjax.lottery._regroup import WeightMatrix, as_matrix, executed_macs
 from wormjax.structure._groups import Groups
 from wormjax.structure._replay import Replay, Value
@@ -34,6 +35,7 @@ class BlockApply:
       state_shapes: its abstract state, or None.
       blocks: of each weight that runs block by block.
       places: how each of them is a matrix.
+      kernel: what runs the products where they are Pallas's; None where they are XLA's.
     """
 
     original: Callable[..., Any]
@@ -41,6 +43,7 @@ class BlockApply:
     state_shapes: PyTree | None
     blocks: BlockList
     places: Mapping[str, WeightMatrix]
+    kernel: Kernel | None = None
 
     def __call__(self, params: PyTree, *rest: PyTree) -> Any:
         state, inputs = (rest[0], rest[1:]) if self.state_shapes is not None else (None, rest)
@@ -55,7 +58,8 @@ class BlockApply:
         tree = jax.tree.unflatten(structure, full)
         traced = trace(self.original, tree, abstract, state_shapes, PROPAGATE)
         listed = {traced.names.index(name): name for name in self.blocks}
-        run = _BlockRun(traced, {leaf: self.blocks[name] for leaf, name in listed.items()}, leaves)
+        blocks = {leaf: self.blocks[name] for leaf, name in listed.items()}
+        run = _BlockRun(traced, blocks, leaves, self.kernel)
         operands = [
             # a weight that runs in blocks is never read as a whole
             jnp.zeros(like.shape, like.dtype) if k in listed else x
@@ -68,8 +72,14 @@ class BlockApply:
 class _BlockRun:
     """One evaluation of a traced program."""
 
-    def __init__(self, traced: Traced, blocks: Mapping[int, LayerBlocks], leaves: Sequence[Any]):
-        self.traced, self.blocks, self.leaves = traced, blocks, leaves
+    def __init__(
+        self,
+        traced: Traced,
+        blocks: Mapping[int, LayerBlocks],
+        leaves: Sequence[Any],
+        kernel: Kernel | None,
+    ):
+        self.traced, self.blocks, self.leaves, self.kernel = traced, blocks, leaves, kernel
         self.waiting: dict[tuple[Scope, int], Layer] = {}
         layers = Layers(traced)
         for step, layer in layers.layers.items():
@@ -101,8 +111,9 @@ class _BlockRun:
             [leaf] = layer.leaves
             dtype = eqn.invars[layer.side].aval.dtype  # type: ignore[attr-defined]
             packed = [w.astype(dtype) for w in self.leaves[leaf]]
-            x = operands[1 - layer.side].array
-            return [Value(product(eqn, layer.side, x, packed, self.blocks[leaf]))]
+            x = jnp.asarray(operands[1 - layer.side].array)
+            made = product(eqn, layer.side, x, packed, self.blocks[leaf], self.kernel)
+            return [Value(made)]
 
         return rule
 
@@ -135,6 +146,7 @@ def block_apply(
     state: PyTree | None = None,
     *,
     fold: bool = True,
+    products: Products = "xla",
 ) -> BlockTicket:
     """Replace the layers of a function by dense products of their blocks.
 
@@ -145,13 +157,16 @@ def block_apply(
       params: the parameters, zero outside the blocks: what was trained under ``regrouped.masks``.
       state: the state, where the groups were found with one.
       fold: number channels in the order of the blocks, so that no result is permuted.
+      products: ``"xla"``, convolutions and dot products as they are; ``"pallas"``, a kernel of ours on a GPU or a TPU,
+        convolutions unrolled, never yet timed; ``"pallas_interpreted"``, the same as a slow JAX program, to check it.
+        `wormjax.evaluation.macs` does not look into a kernel; the ticket's ``macs`` tells.
 
     Returns:
       `BlockTicket`.
 
     Raises:
       ValueError: a weight is not zero outside its blocks, is also read by something that is no layer, or is of
-        another shape than its blocks.
+        another shape than its blocks; or there is no device for ``products``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -166,6 +181,7 @@ def block_apply(
       >>> print(ticket.apply(ticket.params, jnp.ones((1, 2))) - jnp.tanh(jnp.ones((1, 2)) @ params["a"]).sum())
       [[0.]]
     """
+    kernel = kernel_of(products)
     if (state is None) != (groups.state_shapes is None):
         raise ValueError(
             "The groups were found "
@@ -187,7 +203,7 @@ def block_apply(
     return BlockTicket(
         jax.tree.unflatten(jax.tree.structure(params), leaves),
         None if state is None else jax.tree.map(jnp.asarray, state),
-        BlockApply(groups.apply, groups.shapes, groups.state_shapes, chosen, places),
+        BlockApply(groups.apply, groups.shapes, groups.state_shapes, chosen, places, kernel),
         chosen,
         executed_macs(groups, {name: made.executed for name, made in chosen.layers.items()}),
         tuple(name for name in names if name in running and _in_order(chosen[name])),

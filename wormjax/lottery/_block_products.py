@@ -4,7 +4,7 @@
 
 The columns are a static gather of input channels (a slice, or nothing, where they are in one piece), the results are
 joined, and what no block makes is zero. By element the window is unrolled first (im2col) and columns are gathered of
-it.
+it. Matrix products may be Pallas's instead of XLA's; convolutions are then unrolled as well.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from jax.extend.core import JaxprEqn
 from jaxtyping import Array
 
 from wormjax.lottery._blocks import LayerBlocks
+from wormjax.lottery._pallas_product import Kernel, tiled_product
 from wormjax.structure._replay import bind
 from wormjax.structure._trace import shape_of
 
@@ -43,7 +44,12 @@ def pack(weight: Any, made: LayerBlocks, out: int, into: int) -> tuple[Array, ..
 
 
 def product(
-    eqn: JaxprEqn, side: int, x: Array, packed: Sequence[Array], made: LayerBlocks
+    eqn: JaxprEqn,
+    side: int,
+    x: Array,
+    packed: Sequence[Array],
+    made: LayerBlocks,
+    kernel: Kernel | None = None,
 ) -> Array:
     """Evaluate a contraction block by block.
 
@@ -53,15 +59,17 @@ def product(
       x: the other one.
       packed: from `pack`.
       made: the blocks.
+      kernel: what runs Pallas; None for the products of XLA.
     """
-    if eqn.primitive.name == "dot_general":
+    is_dot = eqn.primitive.name == "dot_general"
+    if is_dot:
         [axis] = eqn.params["dimension_numbers"][0][1 - side]
         rank = len(shape_of(eqn.outvars[0]))
         channels = rank - 1 if side else 0
     else:
         numbers = eqn.params["dimension_numbers"]
         axis, channels = numbers.lhs_spec[1], numbers.out_spec[1]
-    by_element = made.granularity == "element" and eqn.primitive.name != "dot_general"
+    by_element = made.granularity == "element" and not is_dot
     if by_element:
         x = patches(eqn, x)
         axis = channels
@@ -69,15 +77,16 @@ def product(
     for block, weight in zip(made.blocks, packed, strict=True):
         part = gather(x, block.columns, axis)
         if by_element:
-            y = lax.dot_general(
-                part, weight, (((axis,), (0,)), ((), ())), precision=eqn.params["precision"]
-            )
-            parts.append(jnp.moveaxis(y, -1, channels))
-        elif made.granularity == "element":  # of a dense layer: matrices (columns, rows)
+            parts.append(_multiplied(eqn, part, axis, weight, channels, kernel))
+        elif is_dot and kernel is not None:
+            by_rows = made.granularity == "input_channel" and not _rows_last(eqn, side)
+            matrix = weight.T if by_rows else weight
+            parts.append(_multiplied(eqn, part, axis, matrix, channels, kernel))
+        elif is_dot and made.granularity == "element":  # matrices (columns, rows)
             weight = weight if _rows_last(eqn, side) else weight.T
             parts += bind(eqn, (part, weight) if side else (weight, part))
-        elif eqn.primitive.name != "dot_general" and is_smaller_than_window(eqn):
-            parts.append(unrolled(eqn, part, weight))
+        elif not is_dot and (kernel is not None or is_smaller_than_window(eqn)):
+            parts.append(unrolled(eqn, part, weight, kernel))
         else:
             parts += bind(eqn, (part, weight) if side else (weight, part))
     return _in_order(parts, made, channels, eqn)
@@ -133,15 +142,36 @@ def patches(eqn: JaxprEqn, x: Array) -> Array:
         lhs_dilation=eqn.params["lhs_dilation"],
         rhs_dilation=eqn.params["rhs_dilation"],
         dimension_numbers=numbers,
+        # by default some devices would round what is only copied
+        precision=eqn.params["precision"],
     )
 
 
-def unrolled(eqn: JaxprEqn, x: Array, weight: Array) -> Array:
+def unrolled(eqn: JaxprEqn, x: Array, weight: Array, kernel: Kernel | None = None) -> Array:
     """Evaluate a convolution as im2col and one matrix product; of any widths."""
     numbers = eqn.params["dimension_numbers"]
-    windows, channels = patches(eqn, x), numbers.out_spec[1]
-    matrix = jnp.transpose(weight, numbers.rhs_spec).reshape(weight.shape[numbers.rhs_spec[0]], -1)
-    y = lax.dot_general(
-        windows, matrix, (((channels,), (1,)), ((), ())), precision=eqn.params["precision"]
-    )
+    out, *within = numbers.rhs_spec
+    matrix = jnp.transpose(weight, (*within, out)).reshape(-1, weight.shape[out])
+    channels = numbers.out_spec[1]
+    return _multiplied(eqn, patches(eqn, x), channels, matrix, channels, kernel)
+
+
+def _multiplied(
+    eqn: JaxprEqn, x: Array, axis: int, matrix: Array, channels: int, kernel: Kernel | None
+) -> Array:
+    """Contract an axis with a matrix (columns, rows); the rows become the axis ``channels``."""
+    dtype, precision = eqn.params["preferred_element_type"], eqn.params["precision"]
+    if kernel is None:
+        y = lax.dot_general(
+            x,
+            matrix,
+            (((axis,), (0,)), ((), ())),
+            precision=precision,
+            preferred_element_type=dtype,
+        )
+    else:
+        last = jnp.moveaxis(x, axis, -1)
+        flat = last.reshape(-1, last.shape[-1])
+        y = tiled_product(flat, matrix, dtype or x.dtype, precision, kernel)
+        y = y.reshape(*last.shape[:-1], y.shape[-1])
     return jnp.moveaxis(y, -1, channels)

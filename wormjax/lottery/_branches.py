@@ -1,5 +1,6 @@
 """Branches from a level: what shows that it is the ticket, and not its density, that wins."""
 
+import os
 from typing import Literal, NamedTuple
 
 import jax
@@ -10,9 +11,12 @@ from jaxtyping import Array, Bool, Key, PyTree
 from wormjax._masks import apply_masks
 from wormjax._random_masks import random_like
 from wormjax._selection import check_choice, largest, place, ranked
+from wormjax.lottery._level_files import LevelFiles, digest
+from wormjax.lottery._level_training import LevelTraining
 from wormjax.lottery._levels import Levels
 from wormjax.lottery._network import Network, Stretch, Train
 from wormjax.lottery._pruning_step import keep_largest
+from wormjax.structure._ticket_record import raw
 
 Kind = Literal["ticket", "random_mask", "shuffled_mask", "reinitialised", "one_shot", "masks"]
 _KINDS = ("ticket", "random_mask", "shuffled_mask", "reinitialised", "one_shot", "masks")
@@ -32,10 +36,37 @@ class Branch(NamedTuple):
     masks: PyTree[Bool[Array, "..."]]
     stretch: Stretch
 
-    def run(self, train: Train) -> Network:
-        """Train it as the level was."""
-        found = train(self.network, self.masks, self.stretch.steps, self.stretch.rates)
-        return found._replace(params=apply_masks(found.params, self.masks))
+    def run(
+        self,
+        train: Train,
+        *,
+        folder: str | os.PathLike | None = None,
+        save_every: int | None = None,
+    ) -> Network:
+        """Train it as the level was.
+
+        Args:
+          train: the training function.
+          folder: where it is saved, of its own. A run that was killed goes on there, and ends bit for bit as it would.
+          save_every: save also after so many steps.
+
+        Raises:
+          ValueError: ``save_every`` is below 1.
+          LevelError: the folder is of another branch.
+        """
+        if save_every is not None and save_every < 1:
+            raise ValueError(f"save_every={save_every} must be at least 1.")
+        files = None
+        if folder is not None:
+            steps, leaves = self.stretch.steps, jax.tree.leaves((self.network, self.masks))
+            told = {
+                "steps": [steps.start, steps.stop],
+                "learning_rate": digest(self.stretch.rates),
+                "start and masks": [digest(np.asarray(raw(x))) for x in leaves],
+            }
+            files = LevelFiles(folder, told)
+        run = LevelTraining(train, files, save_every)
+        return run.level(0, self.network, self.masks, self.stretch)[0]
 
 
 def branch(

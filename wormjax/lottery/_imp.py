@@ -15,7 +15,8 @@ from wormjax._masks import apply_masks, check_same_structure, never_pruned
 from wormjax._paths import leaf_names
 from wormjax._selection import Scope, check_choice
 from wormjax.dst._kernels import kernels
-from wormjax.lottery._level_files import LevelError, LevelFiles, digest
+from wormjax.lottery._level_files import LevelFiles, digest
+from wormjax.lottery._level_training import LevelTraining
 from wormjax.lottery._levels import Level, Levels
 from wormjax.lottery._network import Network, Stretch, Train
 from wormjax.lottery._pruning_step import (
@@ -39,7 +40,6 @@ from wormjax.structure._ticket_record import raw
 
 OptimizerAtRound = Literal["fresh", "rewound", "carried"]
 MaskRule = Callable[[PyTree, Network], PyTree]
-_REWOUND = "rewound"
 
 
 def imp(
@@ -139,6 +139,11 @@ def imp(
     Note:
       In the code of "Coarsening the Granularity" the schedule starts at 0 after going back to epoch 16, against the
       paper's text (5% of training); ``rewind=0.1, schedule_from="zero"`` is that code.
+
+      The paper's group-aware IMP is ``restructure=lambda masks, network: regroup(groups, masks).masks``. Blocks fill up
+      what was pruned and drop what was not, so a level's density is no longer a power of 1 - rate; read it from the
+      level. The paper finds it worse than pruning single weights and regrouping each level afterwards, which `regroup`
+      of ``levels[r].masks`` and `branch` with ``"masks"`` do.
     """
     if rounds < 1:
         raise ValueError(f"rounds={rounds}: at least one round must prune.")
@@ -183,7 +188,7 @@ def imp(
             ],
         }
         files = LevelFiles(folder, told)
-    run = _Run(train, files, save_every, init_optimizer)
+    run = LevelTraining(train, files, save_every)
 
     levels: list[Level] = []
     masks = full_masks(params, chosen)
@@ -268,93 +273,3 @@ def _restructured(masks: PyTree, params: PyTree, prunable: PyTree[bool]) -> PyTr
         return jax.numpy.asarray(kept) if may else mask
 
     return jax.tree.map(whole, params, masks, prunable)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Run:
-    """Trains levels, and saves them where there is a folder."""
-
-    train: Train
-    files: LevelFiles | None
-    save_every: int | None
-    init_optimizer: Callable[[PyTree], PyTree] | None
-
-    def level(
-        self,
-        number: int,
-        start: Network,
-        masks: PyTree,
-        stretch: Stretch,
-        back: int | None,
-        evaluate: Callable[[Network, PyTree], Mapping[str, Any]] | None,
-    ) -> tuple[Network, Network | None, dict[str, Any]]:
-        """Return the network at the end of a level, at the rewinding step where asked, and what was measured."""
-        name = f"level_{number:03d}"
-        if self.files is not None and self.files.has(name):
-            point = None if back is None else self.files.load(_REWOUND, start)[0]
-            (trained, stored), told = self.files.load(name, (start, masks))
-            same = jax.tree.map(
-                lambda a, b: np.array_equal(np.asarray(a), np.asarray(b)), stored, masks
-            )
-            if not all(jax.tree.leaves(same)):
-                raise LevelError(
-                    f"{self.files.folder / name} was trained under other masks than those that the level before gives "
-                    "now. Continue with the versions and the restructure= that the run was begun with."
-                )
-            return trained, point, told["measured"]
-        network, done, point = start, 0, None
-        if self.files is not None:
-            if back is not None and self.files.has(_REWOUND):
-                point, _ = self.files.load(_REWOUND, start)
-                network, done = point, back
-            for partial in self.files.partial(number)[-1:]:
-                found, told = self.files.load(partial, start)
-                if told["done"] > done:  # it may be from before the rewinding point
-                    network, done = found, told["done"]
-        length = len(stretch.steps)
-        if back == done and point is None:  # step 0
-            point = self._at_rewinding_point(network)
-        while done < length:
-            stop = self._next_stop(done, length, back)
-            network = self._train(network, masks, stretch, done, stop)
-            done = stop
-            if done == back:
-                point = self._at_rewinding_point(network)
-            elif self.files is not None and done < length:
-                self._save_partial(number, done, network)
-        measured = dict(evaluate(network, masks)) if evaluate is not None else {}
-        if self.files is not None:
-            self.files.save(name, (network, masks), {"measured": measured})
-            for partial in self.files.partial(number):
-                self.files.remove(partial)
-        return network, point, measured
-
-    def _next_stop(self, done: int, length: int, back: int | None) -> int:
-        """Where to look up next: the same places whether or not a run was interrupted."""
-        stops = [length]
-        if self.files is not None and self.save_every is not None:
-            stops.append((done // self.save_every + 1) * self.save_every)
-        if back is not None and back > done:
-            stops.append(back)
-        return min(stops)
-
-    def _train(
-        self, network: Network, masks: PyTree, stretch: Stretch, done: int, stop: int
-    ) -> Network:
-        steps, rates = stretch.steps[done:stop], stretch.rates[done:stop]
-        found = self.train(network, masks, steps, rates)
-        check_same_structure(network, found, "the network given to train", "what train returned")
-        # a trainer that masks inside its loss may leave something behind at pruned places
-        return found._replace(params=apply_masks(found.params, masks))
-
-    def _at_rewinding_point(self, network: Network) -> Network:
-        if self.files is not None and not self.files.has(_REWOUND):
-            self.files.save(_REWOUND, network, {})
-        return network
-
-    def _save_partial(self, number: int, done: int, network: Network) -> None:
-        assert self.files is not None
-        old = self.files.partial(number)
-        self.files.save(f"partial_{number:03d}_{done:09d}", network, {"done": done})
-        for name in old:
-            self.files.remove(name)

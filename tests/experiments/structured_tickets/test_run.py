@@ -51,6 +51,8 @@ def test_the_files_and_records_of_a_run(run):
         "accuracy_against_latency",
         "masks",
     }
+    saved = {p.name for p in (path / "checkpoints").iterdir()}
+    assert saved == {"imp-0", "blocks-2.npz", "before-2.npz"}  # of what is over, only what is read
     assert "extreme winning sparsity" in " ".join(out.split())
     assert "Executed is what a" in (path / "report.html").read_text()
     records = read(path)
@@ -81,6 +83,12 @@ def test_a_run_that_was_cut_goes_on_to_the_same_numbers(run, tmp_path):
         for rs in (before, read(path))
     ]
     assert timeless[0] == timeless[1]
+    record = path / "checkpoints" / "imp-0" / "level_001" / "record.json"
+    record.write_text("torn")
+    (path / "metrics.jsonl").write_text("")
+    code, _, err = call(path, "--resume")
+    assert code != 0
+    assert "level_001 is damaged" in " ".join(err.split())
 
 
 def test_the_sparsest_ticket_that_wins():
