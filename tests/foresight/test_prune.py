@@ -7,8 +7,10 @@ import pytest
 
 import wormjax as wj
 from wormjax import foresight
+from wormjax._jaxprs import jaxprs, opened
 from wormjax.foresight import methods
 from wormjax.foresight._method import as_method
+from wormjax.foresight._prune import _round
 
 RNG = np.random.default_rng(1)
 PARAMS = {
@@ -86,6 +88,30 @@ def test_one_program_for_all_rounds_densities_and_seeds():
     foresight.prune(method, PARAMS, density=0.5, rounds=7, key=KEY)
     foresight.prune(method, PARAMS, density=0.1, rounds=3, key=jax.random.key(1))
     assert len(traced) == 2  # once for the shapes, once for the program of all rounds of both calls
+
+
+def test_no_conditional_of_a_round_depends_on_a_counter():
+    """Under vmap a conditional on a batched counter would do the work of both branches at every step.
+
+    It does not apply here: the rounds are a loop in Python, outside of every training step and of vmap, and no program
+    holds their number. The one conditional of a round asks whether scores tie at the threshold.
+    """
+    masks = jax.tree.map(lambda x: np.ones(x.shape if x.ndim == 2 else (), bool), PARAMS)
+    for scope, conditionals in (("global", 1), ("leaf", 2)):
+        step = _round(methods.magnitude(), scope, "as_scored", "exact")
+        counts = [np.asarray([n] * conditionals, np.int32) for n in (15, 9)]
+        found = [_conditionals(step, PARAMS, masks, (), None, n) for n in counts]
+        assert [len(each) for each in found] == [conditionals] * 2
+
+
+def _conditionals(function, *args):
+    """Return the conditionals anywhere in a function."""
+    found, left = [], [jax.make_jaxpr(function)(*args).jaxpr]
+    while left:
+        for eqn in left.pop().eqns:
+            found += [eqn] if eqn.primitive.name == "cond" else []
+            left += map(opened, jaxprs(eqn.params.values()))
+    return found
 
 
 def rising(params, batches):

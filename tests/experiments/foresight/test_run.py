@@ -4,11 +4,13 @@ import contextlib
 import io
 import json
 
+import numpy as np
 import pytest
 
 from experiments.foresight.__main__ import main
-from experiments.foresight._config import PRESETS
+from experiments.foresight._config import PRESETS, ForesightConfig
 from experiments.foresight._measures import History
+from experiments.foresight._setup import Setup
 
 TINY = (
     *("--seeds", "2", "--limit", "96", "--epochs", "2", "--batch_size", "32", "--per_class", "2"),
@@ -69,13 +71,24 @@ def test_every_arm_has_its_count_and_its_layers(run):
     assert summary["timing"]["training programs compiled in this start"] == 1
 
 
-def test_the_epoch_is_chosen_on_validation(run):
+def test_the_epoch_is_chosen_on_validation(run):  # defect 11: the last epoch, on test images
     records = read(run[0])
     history = History(records)
     mine = [r for r in records if (r["kind"], r["arm"], r["seed"]) == ("epoch", "random-0.1", 0)]
     best = max(mine, key=lambda r: r["validation_accuracy"])
     [arm] = [a for a in PRESETS["digits"].arms if a.name == "random-0.1"]
     assert history.measured(arm, 0)["accuracy"] == best["test_accuracy"]
+
+
+def test_pruning_and_test_images_are_disjoint_and_of_one_size():  # defect 12
+    setup = Setup(ForesightConfig(limit=96, per_class=2))
+    parts = [setup.train[0], *(images for images, _ in setup._held_out.values())]
+    assert {images.shape[1:] for images in parts} == {(8, 8, 1)}
+    train, *held = ({image.tobytes() for image in np.asarray(part)} for part in parts)
+    pruned = {image.tobytes() for image in np.asarray(parts[0])[setup.chosen.rows]}
+    assert len(pruned) == 20
+    assert pruned <= train
+    assert not any(pruned & images for images in held)
 
 
 @pytest.mark.slow
@@ -116,6 +129,7 @@ def test_ablations_run(tmp_path, ablation):
         (("--spectrum_density", "0.25"), "spectrum_density is 0.25"),
         (("--per_class", "1000"), "Class 0 has"),
         (("--pretrain_data", "fashion_mnist"), "Give both, or neither"),
+        # defect 12: an unknown source of weights
         (("--pretrain_data", "mnist", "--pretrain_epochs", "1"), "unknown data set 'mnist'"),
         (("--prune_sed", "1"), "prune_sed"),
         (("--batch_size", "1000"), "larger than the training split"),
