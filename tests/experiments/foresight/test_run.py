@@ -36,7 +36,14 @@ def read(path):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "foresight"
-    code, out, err = call(path)
+
+    def save(figure, path):  # drawn once, for the page: tests of experiments.report save pictures
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("experiments.foresight._page.save_figure", save)
+        code, out, err = call(path)
     assert (code, err) == (0, "")
     return path, out
 
@@ -82,7 +89,7 @@ def test_the_epoch_is_chosen_on_validation(run):  # defect 11: the last epoch, o
 
 def test_pruning_and_test_images_are_disjoint_and_of_one_size():  # defect 12
     setup = Setup(ForesightConfig(limit=96, per_class=2))
-    parts = [setup.train[0], *(images for images, _ in setup._held_out.values())]
+    parts = [images for images, _ in setup.feed.parts.values()]
     assert {images.shape[1:] for images in parts} == {(8, 8, 1)}
     train, *held = ({image.tobytes() for image in np.asarray(part)} for part in parts)
     pruned = {image.tobytes() for image in np.asarray(parts[0])[setup.chosen.rows]}
