@@ -1,7 +1,7 @@
 """Where images come from: all on the device, or from their files while the network trains."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +40,13 @@ class Program(Protocol):
     def compile_seconds(self) -> float: ...
 
 
+class Runner(Program, Protocol):
+    """A program of training, which counts how often it was compiled."""
+
+    @property
+    def programs(self) -> int: ...
+
+
 Epoch = Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]
 HeldOut = Callable[[TrainState, PyTree], dict[str, Metrics]]
 
@@ -74,7 +81,7 @@ class Feed(Protocol):
         """Return training images as they are stored, and their labels."""
         ...
 
-    def training(self, step: Step, *, batch_size: int, mode: Mode) -> tuple[Epoch, Any]:
+    def training(self, step: Step, *, batch_size: int, mode: Mode) -> tuple[Epoch, Runner]:
         """Return a function that trains for one epoch, and its runner."""
         ...
 
@@ -123,7 +130,7 @@ class OnDevice:
         own = jnp.asarray(rows)
         return images[own], labels[own]
 
-    def training(self, step: Step, *, batch_size: int, mode: Mode) -> tuple[Epoch, Any]:
+    def training(self, step: Step, *, batch_size: int, mode: Mode) -> tuple[Epoch, Runner]:
         runner = epoch_runner(step, batch_size=batch_size, mode=mode)
         return lambda state, masks: runner(state, *self._data.train, masks), runner
 
@@ -162,7 +169,7 @@ class FromFiles:
         [batch] = Stream(chosen, batch_size=len(rows)).once()
         return jnp.asarray(batch.images), jnp.asarray(batch.labels)
 
-    def training(self, step: Step, *, batch_size: int, mode: Mode) -> tuple[Epoch, Any]:
+    def training(self, step: Step, *, batch_size: int, mode: Mode) -> tuple[Epoch, Runner]:
         runner = stream_runner(step)
         stream = Stream(self._data.train, batch_size=batch_size, workers=self._workers)
         return lambda state, masks: runner(state, stream, masks), runner

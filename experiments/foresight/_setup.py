@@ -17,7 +17,7 @@ import wormjax as wj
 from experiments._folder import RunFolder
 from experiments.data import pad_crop_flip, whole_steps
 from experiments.foresight._config import Arm, ForesightConfig
-from experiments.foresight._feed import Feed, enlarged, feed
+from experiments.foresight._feed import Epoch, Feed, Runner, enlarged, feed
 from experiments.foresight._methods import Network, method, prunable_kernels
 from experiments.models import ModelConfig, abstract, build, sized
 from experiments.training import (
@@ -63,7 +63,7 @@ class Setup:
         )
         self._first = self._first_task() if config.pretrain_data else None
         self.optimizer: optax.GradientTransformationExtraArgs = config.recipe.optimizer(self.steps)
-        self._runners: dict[str, Any] = {}
+        self._runners: dict[str, Runner] = {}
         self._held_out, self._evaluator = self.feed.evaluation(
             self.view.apply, self.prepare, config.driver
         )
@@ -162,10 +162,10 @@ class Setup:
         return self._training(state, masks)
 
     @functools.cached_property
-    def _training(self) -> Any:
+    def _training(self) -> Epoch:
         return self._trains("train", self.feed, self.optimizer, self.prepare)
 
-    def _trains(self, name: str, images: Feed, optimizer: Any, prepare: Any) -> Any:
+    def _trains(self, name: str, images: Feed, optimizer: Any, prepare: Any) -> Epoch:
         cut = self.config.augment and not images.crops
         step = make_step(
             self.view.apply, optimizer, augment=pad_crop_flip if cut else None, prepare=prepare
@@ -231,7 +231,7 @@ class Setup:
         return data, model
 
     @functools.cached_property
-    def _pretraining(self) -> tuple[Any, Any]:
+    def _pretraining(self) -> tuple[Any, Epoch]:
         """The optimizer of the first task, and the program that trains every seed on it."""
         config = self.config
         assert self._first is not None

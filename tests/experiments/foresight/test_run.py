@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -115,6 +116,23 @@ def test_a_run_that_was_cut_goes_on_to_the_same_bits(run, tmp_path):
         [{k: v for k, v in r.items() if k not in timed} for r in rs] for rs in (records, read(cut))
     ]
     assert timeless[0] == timeless[1]
+
+
+@pytest.mark.slow
+def test_a_first_training_that_was_cut_goes_on_to_the_same_bits(tmp_path):
+    path = tmp_path / "run"
+    flags = ("--pretrain_data", "digits", "--pretrain_epochs", "2", "--pretrain_milestones", "1")
+    flags += ("--seeds", "1", "--methods", "random", "--densities", "0.1")
+    assert call(path, *flags)[0] == 0
+    whole = {r["arm"]: r["weights"] for r in read(path) if r["kind"] == "result"}
+    # what a kill in its second epoch would have left
+    (path / "metrics.jsonl").write_text("")
+    for store in (path / "checkpoints").iterdir():
+        for saved in sorted(store.iterdir())[-1:] if "pretrained" in store.name else [store]:
+            shutil.rmtree(saved)
+    [_] = (path / "checkpoints" / "pretrained-0").iterdir()
+    assert call(path, *flags, "--resume")[0] == 0
+    assert {r["arm"]: r["weights"] for r in read(path) if r["kind"] == "result"} == whole
 
 
 @pytest.mark.slow
