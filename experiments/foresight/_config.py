@@ -256,7 +256,7 @@ PRESETS: dict[str, ForesightConfig] = {
         milestones=(100, 150),
         spectrum_density=0.0,
     ),
-    # trained on ImageNet by the recipe of the same code, for want of the published weights
+    # trained on ImageNet here, in batches of 256 and by the supervised crops, for want of the published weights
     "resnet50": dataclasses.replace(
         _LARGE,
         methods=("random", "magnitude", "snip", "synflow", "px"),

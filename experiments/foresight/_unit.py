@@ -23,7 +23,7 @@ from experiments.training import (
 )
 from wormjax.evaluation import connectivity, ntk, ntk_spectrum
 
-_HELD = 2**28  # entries of a Jacobian
+_HELD = 2**28  # entries of a Jacobian: of VGG-16 in 100 classes, one image
 
 
 class Stand(NamedTuple):
