@@ -24,7 +24,7 @@ def tree_of(config, key=0, scale=1.0):
 
 
 SMALL = ResNetConfig(blocks=1, widths=(4,), stem_width=3, shortcut="B", classes=3, scale_init=1.0)
-STRIDED = dataclasses.replace(SMALL, widths=(3, 4))
+STRIDED = dataclasses.replace(SMALL, widths=(3, 4), stem_width=None)
 
 
 def with_hooks(params, x, act, norm):
