@@ -23,8 +23,7 @@ def tree_of(config, key=0, scale=1.0):
     return params, lambda p, x: view.apply(p, view.state, x)[0]
 
 
-SMALL = ResNetConfig(blocks=1, widths=(4,), stem_width=3, shortcut="B", classes=3, scale_init=1.0)
-STRIDED = dataclasses.replace(SMALL, widths=(3, 4), stem_width=None)
+SMALL = ResNetConfig(blocks=1, widths=(3, 4), shortcut="B", classes=3, scale_init=1.0)
 
 
 def with_hooks(params, x, act, norm):
@@ -45,10 +44,9 @@ def with_hooks(params, x, act, norm):
     stem, *blocks = (params["layers"][i] for i in sorted(params["layers"]))
     x = act(conv_norm(stem, x))
     for i, block in enumerate(blocks):
-        stride = 1 + (i > 0)
-        y = act(conv_norm(block["convs"][0], x, stride))
+        y = act(conv_norm(block["convs"][0], x, 1 + (i > 0)))
         y = conv_norm(block["convs"][1], y)
-        x = act(y + (conv_norm(block["shortcut"], x, stride) if block.get("shortcut") else x))
+        x = act(y + (conv_norm(block["shortcut"], x, 2) if i > 0 else x))
     return jnp.mean(x, axis=(1, 2)) @ params["head"]["kernel"]
 
 
@@ -87,15 +85,10 @@ def px_by_hooks(params, x, normalisation):
 
 
 @pytest.mark.parametrize(
-    ("config", "normalisation", "kernels"),
-    [
-        (SMALL, "running", 5),
-        pytest.param(STRIDED, "running", 7, marks=pytest.mark.slow),
-        pytest.param(STRIDED, "identity", 7, marks=pytest.mark.slow),
-    ],
+    "normalisation", [pytest.param("identity", marks=pytest.mark.slow), "running"]
 )
-def test_hooks_and_the_interpreter_give_the_same_scores(config, normalisation, kernels):
-    view = abstract(config)
+def test_hooks_and_the_interpreter_give_the_same_scores(normalisation):
+    view = abstract(SMALL)
     rng = np.random.default_rng(0)
 
     def trained(path, x):
@@ -123,7 +116,7 @@ def test_hooks_and_the_interpreter_give_the_same_scores(config, normalisation, k
         if score.ndim:
             np.testing.assert_allclose(score, flat[name], rtol=2e-4, err_msg=name)
             checked += 1
-    assert checked == kernels
+    assert checked == 7
 
 
 def _joined(params, stats):
