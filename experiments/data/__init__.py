@@ -21,6 +21,7 @@ from experiments.data._normalise import channel_moments as channel_moments
 from experiments.data._normalise import normalise as normalise
 from experiments.data._placed import Placed as Placed
 from experiments.data._placed import place as place
+from experiments.data._placed import whole_steps as whole_steps
 from experiments.data._prefetch import prefetch as prefetch
 from experiments.data._records import ArrayRecords as ArrayRecords
 from experiments.data._records import PreparedRecords as PreparedRecords
@@ -82,4 +83,5 @@ __all__ = [
     "prefetch",
     "stratified_order",
     "tfds_images",
+    "whole_steps",
 ]

@@ -42,13 +42,26 @@ class Placed(NamedTuple):
         Raises:
           ValueError: a batch is larger than the training split.
         """
-        steps = self.sizes["train"] // batch_size
-        if steps < 1:
-            raise ValueError(
-                f"batch_size {batch_size} is larger than the training split of {self.sizes['train']} images. "
-                "Lower it, or raise limit."
-            )
-        return steps
+        return whole_steps(self.sizes["train"], batch_size)
+
+
+def whole_steps(images: int, batch_size: int) -> int:
+    """Return the optimizer steps of an epoch; the ragged rest is dropped.
+
+    Args:
+      images: of the training split.
+      batch_size: examples a step.
+
+    Raises:
+      ValueError: a batch is larger than the training split.
+    """
+    steps = images // batch_size
+    if steps < 1:
+        raise ValueError(
+            f"batch_size {batch_size} is larger than the training split of {images} images. "
+            "Lower it, or raise limit."
+        )
+    return steps
 
 
 def place(name: str, *, split_seed: int, limit: int | None = None) -> Placed:

@@ -97,8 +97,17 @@ class ForesightConfig(TrainingConfig):
     pretrain_epochs: int = 0
     """Epochs of that training."""
 
+    pretrain_milestones: tuple[int, ...] = ()
+    """Epochs of it at whose start the learning rate is divided by 10; none for a cosine."""
+
     pretrain_limit: int | None = None
     """At most this many of its images in each split."""
+
+    enlarge: int = 0
+    """Enlarge all images to this many pixels of a side, on the device, after they are augmented; 0 leaves them."""
+
+    workers: int = 0
+    """Processes that decode images of sets that are streamed from their files; 0 for threads of this one."""
 
     shortcut: Literal["A", "B"] = "A"
     """Shortcuts of a ResNet: zero channels, or projections, which are pruned too."""
@@ -111,6 +120,9 @@ class ForesightConfig(TrainingConfig):
 
     batch_size: int = 64
     """Examples a step."""
+
+    data: str = "digits"
+    """Data set: digits (embedded), fashion_mnist, cifar10, cifar100; tiny_imagenet and imagenet are streamed."""
 
     learning_rate: float = 0.1
     """Learning rate before any decay."""
@@ -158,6 +170,10 @@ class ForesightConfig(TrainingConfig):
                 f"rounds={self.rounds}, per_class={self.per_class} and prune_batch={self.prune_batch} must be at "
                 "least 0, 1 and 1."
             )
+        if self.enlarge < 0 or self.workers < 0:
+            raise ValueError(
+                f"enlarge={self.enlarge} and workers={self.workers} count pixels and processes. Give 0 or more."
+            )
         if bool(self.pretrain_data) != (self.pretrain_epochs > 0):
             raise ValueError(
                 f"pretrain_data is {self.pretrain_data!r} and pretrain_epochs {self.pretrain_epochs}. Give both, or "
@@ -184,6 +200,9 @@ class ForesightConfig(TrainingConfig):
 
 # sparsities 36.00, 59.04, 73.79, 83.22, 89.26, 93.13, 95.60, 97.19 and 98.20 %
 _GRID = tuple(round(0.8**c, 12) for c in range(2, 19, 2))
+_FEWER: tuple[MethodName, ...] = (
+    *("random", "magnitude", "snip", "grasp", "synflow", "synflow_l2", "ntk_sap", "px"),
+)
 _LARGE = ForesightConfig(
     densities=_GRID,
     epochs=160,
@@ -221,5 +240,39 @@ PRESETS: dict[str, ForesightConfig] = {
         milestones=(60, 120),
         nesterov=True,
         weight_decay=5e-4,
+    ),
+    # streamed; its kernel of 200 x 200 outputs is left out
+    "resnet18": dataclasses.replace(
+        _LARGE,
+        methods=_FEWER,
+        densities=_GRID[2::2],
+        data="tiny_imagenet",
+        model="resnet18",
+        shortcut="B",
+        augment=False,
+        epochs=200,
+        batch_size=256,
+        learning_rate=0.2,
+        milestones=(100, 150),
+        spectrum_density=0.0,
+    ),
+    # trained on ImageNet here, in batches of 256 and by the supervised crops, for want of the published weights
+    "resnet50": dataclasses.replace(
+        _LARGE,
+        methods=("random", "magnitude", "snip", "synflow", "px"),
+        densities=(_GRID[4], _GRID[8]),
+        data="tiny_imagenet",
+        pretrain_data="imagenet",
+        pretrain_epochs=90,
+        pretrain_milestones=(30, 60, 80),
+        model="resnet50",
+        shortcut="B",
+        enlarge=224,
+        workers=12,
+        augment=False,
+        epochs=182,
+        batch_size=256,
+        milestones=(91, 136),
+        spectrum_density=0.0,
     ),
 }

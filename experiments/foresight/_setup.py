@@ -3,29 +3,28 @@
 import dataclasses
 import functools
 import math
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, PyTree
 
 import wormjax as wj
 from experiments._folder import RunFolder
-from experiments.data import Placed, pad_crop_flip, place
+from experiments.data import pad_crop_flip, whole_steps
 from experiments.foresight._config import Arm, ForesightConfig
+from experiments.foresight._feed import Epoch, Feed, Runner, enlarged, feed
 from experiments.foresight._methods import Network, method, prunable_kernels
 from experiments.models import ModelConfig, abstract, build, sized
 from experiments.training import (
     Checkpoints,
-    EpochRunner,
+    Metrics,
     TrainState,
-    epoch_runner,
-    evaluator,
     make_step,
-    pick_mode,
     stack_seeds,
     take_seed,
 )
@@ -43,29 +42,31 @@ class Setup:
 
     def __init__(self, config: ForesightConfig):
         self.config = config
-        data = place(config.data, split_seed=config.split_seed, limit=config.limit)
-        self.splits, self.origin, self.train = data.sizes, data.origin, data.train
-        self.classes = data.classes
-        self._held_out = data.held_out
-        self.steps = data.steps(config.batch_size)
-        self.model = _model(config, data)
-        self.prepare = data.normalised("float32")
+        self.feed = feed(
+            config.data, split_seed=config.split_seed, limit=config.limit, workers=config.workers
+        )
+        self.splits, self.origin = self.feed.sizes, self.feed.origin
+        self.classes = self.feed.classes
+        self.steps = whole_steps(self.feed.sizes["train"], config.batch_size)
+        self.model = _model(config, self.feed)
+        self.prepare = _prepare(config, self.feed)
         self.view = abstract(self.model)
         self.network = Network(self.view.apply)
         like = {"params": self.view.params, "stats": self.view.state}
         self.prunable = prunable_kernels(like, dense_head=config.ablation == "dense_head")
         self.chosen = wj.foresight.pruning_set(
-            np.asarray(self.train[1]),
-            classes=data.classes,
+            self.feed.labels,
+            classes=self.classes,
             seed=config.prune_seed,
             per_class=config.per_class,
             subset=config.subset,
         )
         self._first = self._first_task() if config.pretrain_data else None
         self.optimizer: optax.GradientTransformationExtraArgs = config.recipe.optimizer(self.steps)
-        self._runners: dict[str, EpochRunner] = {}
-        mode = pick_mode(config.driver)
-        self._evaluate = evaluator(self.view.apply, batch_size=500, prepare=self.prepare, mode=mode)
+        self._runners: dict[str, Runner] = {}
+        self._held_out, self._evaluator = self.feed.evaluation(
+            self.view.apply, self.prepare, config.driver
+        )
         for arm in config.arms:  # raises on a setting out of range
             if arm.method is not None:
                 self.method(arm.method)
@@ -78,7 +79,7 @@ class Setup:
         """
         path = Path(folder.path) / "pruning_set.json"
         if path.exists():
-            saved: PruningSet = wj.foresight.load_pruning_set(path, np.asarray(self.train[1]))
+            saved: PruningSet = wj.foresight.load_pruning_set(path, self.feed.labels)
             if saved.rows.tolist() != self.chosen.rows.tolist():
                 raise ValueError(f"{path.name} holds another pruning set than these settings make.")
         elif folder.writes:
@@ -90,11 +91,8 @@ class Setup:
         rows = self.chosen.rows
         parts = math.ceil(len(rows) / self.config.prune_batch)
         size = len(rows) // parts
-        images, labels = self.train
-        return [
-            (self.prepare(images[own]), labels[own])
-            for own in (jnp.asarray(rows[i * size : (i + 1) * size]) for i in range(parts))
-        ]
+        found = [self.feed.examples(rows[i * size : (i + 1) * size]) for i in range(parts)]
+        return [(self.prepare(images), labels) for images, labels in found]
 
     @functools.cache  # noqa: B019 - as long as the run
     def method(self, name: str) -> Method:
@@ -159,32 +157,33 @@ class Setup:
         state = TrainState(params, tree["stats"], self.optimizer.init(params), key, zero, zero)
         return stack_seeds([state])
 
+    def epoch(self, state: TrainState, masks: PyTree) -> tuple[TrainState, Metrics]:
+        """Train for one epoch, by the program that trains every arm; the state is consumed."""
+        return self._training(state, masks)
+
     @functools.cached_property
-    def runner(self) -> EpochRunner:
-        """The program that trains every arm."""
+    def _training(self) -> Epoch:
+        return self._trains("train", self.feed, self.optimizer, self.prepare)
+
+    def _trains(self, name: str, images: Feed, optimizer: Any, prepare: Any) -> Epoch:
+        cut = self.config.augment and not images.crops
         step = make_step(
-            self.view.apply,
-            self.optimizer,
-            augment=pad_crop_flip if self.config.augment else None,
-            prepare=self.prepare,
+            self.view.apply, optimizer, augment=pad_crop_flip if cut else None, prepare=prepare
         )
-        self._runners["train"] = epoch_runner(
+        epoch, self._runners[name] = images.training(
             step, batch_size=self.config.batch_size, mode=self.config.driver
         )
-        return self._runners["train"]
+        return epoch
 
     def held_out(self, state: TrainState, masks: PyTree) -> dict[str, float]:
         """Return the accuracy on validation and test images; waits for them."""
-        found = {
-            name: self._evaluate(state, images, labels, masks)
-            for name, (images, labels) in self._held_out.items()
-        }
-        return {n: float(m.correct[0]) / int(m.count[0]) for n, m in jax.device_get(found).items()}
+        found = jax.device_get(self._held_out(state, masks))
+        return {n: float(m.correct[0]) / int(m.count[0]) for n, m in found.items()}
 
     @property
     def compile_seconds(self) -> float:
         """Time that compiling training and evaluation took so far; scoring is not in it."""
-        return self._evaluate.compile_seconds + sum(
+        return self._evaluator.compile_seconds + sum(
             r.compile_seconds for r in self._runners.values()
         )
 
@@ -202,19 +201,23 @@ class Setup:
             "prunable": sum(n for n, yes in zip(sizes, chosen, strict=True) if yes),
         }
 
+    @functools.lru_cache(maxsize=1)  # noqa: B019 - a unit asks twice
     def _fresh(self, seed: int) -> PyTree:
         """Return fresh weights: kernels from N(0, 2 / fan-in), the classifier's too, as the papers have them."""
         key = jax.random.fold_in(jax.random.key(seed), _WEIGHTS)
         view = build(self.model, key)
         return {"params": _kaiming(view.params, key), "stats": view.state}
 
-    def _first_task(self) -> tuple[Placed, ModelConfig]:
+    def _first_task(self) -> tuple[Feed, ModelConfig]:
         """Return the data set that the weights are trained on first, and the model with a head for it."""
         config = self.config
-        data = place(
-            config.pretrain_data, split_seed=config.split_seed, limit=config.pretrain_limit
+        data = feed(
+            config.pretrain_data,
+            split_seed=config.split_seed,
+            limit=config.pretrain_limit,
+            workers=config.workers,
         )
-        data.steps(config.batch_size)
+        whole_steps(data.sizes["train"], config.batch_size)
         model = _model(config, data)
         shapes = [
             [x.shape for x in jax.tree.leaves(_body(params))]
@@ -227,19 +230,31 @@ class Setup:
             )
         return data, model
 
+    @functools.cached_property
+    def _pretraining(self) -> tuple[Any, Epoch]:
+        """The optimizer of the first task, and the program that trains every seed on it."""
+        config = self.config
+        assert self._first is not None
+        data, _ = self._first
+        recipe = dataclasses.replace(
+            config.recipe,
+            epochs=config.pretrain_epochs,
+            schedule_kind="milestones" if config.pretrain_milestones else "cosine",
+            milestones=config.pretrain_milestones,
+        )
+        optimizer = recipe.optimizer(whole_steps(data.sizes["train"], config.batch_size))
+        return optimizer, self._trains("pretrain", data, optimizer, _prepare(config, data))
+
     @functools.cache  # noqa: B019 - as long as the run
     def _pretrained(self, seed: int, folder: RunFolder) -> PyTree:
         config = self.config
         assert self._first is not None
-        data, model = self._first
+        _, model = self._first
         fresh = self._fresh(seed)
         own = jax.random.fold_in(jax.random.key(seed), _WEIGHTS)
         params = fresh["params"] | {"head": build(model, own).params["head"]}
         key, zero = jax.random.key(seed), jnp.zeros((), jnp.int32)
-        recipe = dataclasses.replace(
-            config.recipe, epochs=config.pretrain_epochs, schedule_kind="cosine", milestones=()
-        )
-        optimizer = recipe.optimizer(data.steps(config.batch_size))
+        optimizer, epoch = self._pretraining
         state = stack_seeds(
             [TrainState(params, fresh["stats"], optimizer.init(params), key, zero, zero)]
         )
@@ -247,29 +262,30 @@ class Setup:
             folder.checkpoints / f"pretrained-{seed}", {"config": folder.provenance()["config"]}
         )
         saved = store.restore(state)
-        if saved is None:
-            step = make_step(
-                self.view.apply,
-                optimizer,
-                augment=pad_crop_flip if config.augment else None,
-                prepare=data.normalised("float32"),
-            )
-            if "pretrain" not in self._runners:
-                self._runners["pretrain"] = epoch_runner(
-                    step, batch_size=config.batch_size, mode=config.driver
-                )
-            for _ in range(config.pretrain_epochs):
-                state, _ = self._runners["pretrain"](state, *data.train)
-            store.save(state, {"epochs": config.pretrain_epochs})
-        else:
-            state = saved[0]
+        state, done = (state, 0) if saved is None else (saved[0], saved[1]["epochs"])
+        kept = time.monotonic()
+        for number in range(done + 1, config.pretrain_epochs + 1):
+            state, _ = epoch(state, None)
+            last = number == config.pretrain_epochs
+            if last or time.monotonic() - kept >= config.checkpoint_seconds:
+                store.save(state, {"epochs": number})
+                kept = time.monotonic()
         one = take_seed(state, 0)
         return {"params": one.params, "stats": one.stats}
 
 
-def _model(config: ForesightConfig, data: Placed) -> ModelConfig:
+def _prepare(config: ForesightConfig, data: Feed) -> Callable[[Array], Array]:
+    """Return what stands between stored images and the model, in training, evaluation and pruning alike."""
+    if not config.enlarge:
+        return data.normalised
+    return lambda images: enlarged(data.normalised(images), config.enlarge)
+
+
+def _model(config: ForesightConfig, data: Feed) -> ModelConfig:
     """Return the model for a data set, with the shortcuts of the config, and scales that start at 1."""
-    model = sized(config.model, data.image_shape, classes=data.classes)
+    height, width, channels = data.image_shape
+    sides = (config.enlarge, config.enlarge) if config.enlarge else (height, width)
+    model = sized(config.model, (*sides, channels), classes=data.classes)
     known = {field.name for field in dataclasses.fields(model)}
     changes: dict[str, Any] = {"shortcut": config.shortcut, "scale_init": 1.0}
     return dataclasses.replace(model, **{k: v for k, v in changes.items() if k in known})

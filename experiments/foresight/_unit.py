@@ -23,6 +23,8 @@ from experiments.training import (
 )
 from wormjax.evaluation import connectivity, ntk, ntk_spectrum
 
+_HELD = 2**28  # entries of a Jacobian: of VGG-16 in 100 classes, one image
+
 
 class Stand(NamedTuple):
     """Where a training stands: its state, its masks, and the seconds that pruning and training took so far."""
@@ -86,15 +88,14 @@ class Unit:
         state, masks, prune_seconds, seconds = start
         stacked = stack_seeds([masks])
         done = int(jax.device_get(state.epoch)[0])
-        setup.runner.compile(state, *setup.train, stacked)
         saved = time.monotonic()
         with self._progress.phase(arm.name, "train", seed=seed, total=config.epochs) as phase:
             phase.advance(done)
             for epoch in range(done + 1, config.epochs + 1):
-                begin = time.perf_counter()
-                state, metrics = setup.runner(state, *setup.train, stacked)
+                begin, compiled = time.perf_counter(), setup.compile_seconds
+                state, metrics = setup.epoch(state, stacked)
                 loss = float(jax.device_get(mean_loss(metrics))[0])
-                seconds += time.perf_counter() - begin
+                seconds += time.perf_counter() - begin - (setup.compile_seconds - compiled)
                 if not math.isfinite(loss):
                     raise ValueError(
                         f"The training loss of arm {arm.name!r}, seed {seed}, is {loss} in epoch {epoch}. Lower "
@@ -148,7 +149,9 @@ class Unit:
             if not config.spectrum_density:
                 return record
             inputs = setup.batches[0][0][: config.spectrum_per_class * setup.classes]
-            kernel = ntk(setup.network.evaluated, tree, inputs, masks=both, block=inputs.shape[0])
+            # gradients of all classes of these many images are held at once, twice
+            block = max(1, _HELD // (setup.classes * setup.sizes()["parameters"]))
+            kernel = ntk(setup.network.evaluated, tree, inputs, masks=both, block=block)
             spectrum = ntk_spectrum(kernel)
             record["spectrum"] = [float(x) for x in spectrum.eigenvalues]
             record["trace"] = spectrum.trace

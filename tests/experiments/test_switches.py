@@ -11,6 +11,8 @@ from experiments.dst_criteria._config import PRESETS as DST_PRESETS
 from experiments.dst_criteria._config import DstConfig
 from experiments.early_bird._config import PRESETS as EARLY_BIRD_PRESETS
 from experiments.early_bird._config import EarlyBirdConfig
+from experiments.foresight._config import PRESETS as FORESIGHT_PRESETS
+from experiments.foresight._config import ForesightConfig
 from experiments.worm._config import WormConfig
 from experiments.worm._presets import PRESETS as WORM_PRESETS
 
@@ -18,6 +20,7 @@ CONFIGS = {
     "early_bird": (EarlyBirdConfig, EARLY_BIRD_PRESETS),
     "worm": (WormConfig, WORM_PRESETS),
     "dst_criteria": (DstConfig, DST_PRESETS),
+    "foresight": (ForesightConfig, FORESIGHT_PRESETS),
 }
 ROOT = Path(__file__).resolve().parents[2] / "experiments"
 
@@ -30,7 +33,7 @@ def read(name, *argv, **changed):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_eb_d13_a_switch_that_is_set_to_false_is_off(name, capsys):
-    """The reference reads its switch as text, and every text is true."""
+    """The reference reads its switch as text, and every text is true."""  # foresight's defect 18, too
     fields = dataclasses.fields(CONFIGS[name][0])
     switches = [f.name for f in fields if f.type in (bool, "bool")]
     assert {"resume", "augment"} <= set(switches)

@@ -7,8 +7,10 @@ import pytest
 
 import wormjax as wj
 from wormjax import foresight
+from wormjax._jaxprs import jaxprs, opened
 from wormjax.foresight import methods
 from wormjax.foresight._method import as_method
+from wormjax.foresight._prune import _round
 
 RNG = np.random.default_rng(1)
 PARAMS = {
@@ -88,15 +90,40 @@ def test_one_program_for_all_rounds_densities_and_seeds():
     assert len(traced) == 2  # once for the shapes, once for the program of all rounds of both calls
 
 
+def test_no_conditional_of_a_round_depends_on_a_counter():
+    """Under vmap a conditional on a batched counter would do the work of both branches at every step.
+
+    It does not apply here: the rounds are a loop in Python, outside of every training step and of vmap, and no program
+    holds their number. The one conditional of a round asks whether scores tie at the threshold.
+    """
+    masks = jax.tree.map(lambda x: np.ones(x.shape if x.ndim == 2 else (), bool), PARAMS)
+    for scope, conditionals in (("global", 1), ("leaf", 2)):
+        step = _round(methods.magnitude(), scope, "as_scored", "exact")
+        counts = [np.asarray([n] * conditionals, np.int32) for n in (15, 9)]
+        found = [_conditionals(step, PARAMS, masks, (), None, n) for n in counts]
+        assert [len(each) for each in found] == [conditionals] * 2
+
+
+def _conditionals(function, *args):
+    """Return the conditionals anywhere in a function."""
+    found, left = [], [jax.make_jaxpr(function)(*args).jaxpr]
+    while left:
+        for eqn in left.pop().eqns:
+            found += [eqn] if eqn.primitive.name == "cond" else []
+            left += map(opened, jaxprs(eqn.params.values()))
+    return found
+
+
 def rising(params, batches):
     """A score by which what was pruned comes back: the pruned are the best."""
     return jax.tree.map(lambda s: jnp.where(s == 0, 9.0, s), wj.scores.magnitude(params))
 
 
 def test_what_is_pruned_returns_only_where_it_may():
-    free = foresight.prune(rising, PARAMS, density=0.25, rounds=2)
-    nested = foresight.prune(rising, PARAMS, density=0.25, rounds=2, regrow="never")
-    half = foresight.prune(rising, PARAMS, density="0.5", rounds=1)
+    method = as_method(rising)  # one method for three calls: one program
+    free = foresight.prune(method, PARAMS, density=0.25, rounds=2)
+    nested = foresight.prune(method, PARAMS, density=0.25, rounds=2, regrow="never")
+    half = foresight.prune(method, PARAMS, density="0.5", rounds=1)
     for mask, outer in zip(*map(jax.tree.leaves, (nested.masks, half.masks)), strict=True):
         assert not (np.asarray(mask) & ~np.asarray(outer)).any()
     assert kept_of(free.masks) != kept_of(nested.masks) or any(
@@ -138,23 +165,24 @@ def test_a_tie_that_overshoots_is_an_error_under_the_reference_rule():
 
 
 def test_each_leaf_by_itself():
-    pruned = foresight.prune(methods.magnitude(), PARAMS, density=0.5, scope="leaf")
+    pruned = foresight.prune(METHODS["magnitude"], PARAMS, density=0.5, scope="leaf")
     assert kept_of(pruned.masks) == [15, 9]
 
 
 def test_the_ablations():
-    pruned = foresight.prune(methods.magnitude(), PARAMS, density=0.25)
+    pruned = foresight.prune(METHODS["magnitude"], PARAMS, density=0.25)
     upside_down = foresight.prune(methods.inverted(methods.magnitude()), PARAMS, density=0.75)
     # the most important quarter is what the inverted scores prune
     for m, n in zip(*map(jax.tree.leaves, (pruned.masks, upside_down.masks)), strict=True):
         assert m.ndim == 0 or (np.asarray(m) == ~np.asarray(n)).all()
     # defect 17: a shuffle that rebinds a local variable
-    shuffled = foresight.shuffled(KEY, pruned.masks)
+    shuffled = jax.jit(foresight.shuffled)(KEY, pruned.masks)
     assert kept_of(shuffled) == kept_of(pruned.masks)
     assert (shuffled["first"]["kernel"] != pruned.masks["first"]["kernel"]).any()
-    again = foresight.reinitialised(PARAMS, KEY)
+    reinitialised = jax.jit(foresight.reinitialised)
+    again = reinitialised(PARAMS, KEY)
     assert (again["first"]["kernel"] != PARAMS["first"]["kernel"]).all()
-    assert np.std(foresight.reinitialised({"kernel": jnp.zeros((200, 50))}, KEY)["kernel"]) == (
+    assert np.std(reinitialised({"kernel": np.zeros((200, 50), np.float32)}, KEY)["kernel"]) == (
         pytest.approx(0.1, rel=0.02)
     )
 

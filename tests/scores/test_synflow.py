@@ -209,6 +209,7 @@ class ConvNet(nnx.Module):
 
 def test_batch_norm_in_evaluation_mode():
     """The scale enters as |gamma| / sigma, the running mean as it is, and statistics stay."""
+    # foresight's defect 19: the absolute value of the running mean, too
     model = nnx.jit(lambda: ConvNet(nnx.Rngs(0)))()
     model.norm.scale[...] = jnp.array([1.0, -2.0, 0.5, 1.0])
     model.norm.mean[...] = jnp.array([0.0, 0.0, -1.0, 0.25])

@@ -1,5 +1,6 @@
 """Streamed sets by name: ImageNet's and Tiny-ImageNet's layouts, with small images made here."""
 
+import dataclasses
 import importlib.util
 import sys
 
@@ -7,7 +8,16 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.data import STREAMED, CentreCrop, Decode, Draws, Stream, load_streamed
+from experiments.data import (
+    STREAMED,
+    CentreCrop,
+    Decode,
+    Draws,
+    RandomResizedCrop,
+    Stream,
+    load_streamed,
+)
+from experiments.data._load_streamed import _SETS
 
 MISSING = [
     m for m in ("grain", "tensorflow_datasets", "PIL") if importlib.util.find_spec(m) is None
@@ -110,6 +120,19 @@ def test_tiny_imagenet_is_read_from_its_published_folder(tiny_root):
     np.testing.assert_allclose(held.images.mean(axis=(1, 2, 3)), [202, 201, 200], atol=1)
     (seen,) = Stream(data.train, batch_size=9).epoch(jax.random.key(0), 0)
     assert seen.images.shape == (9, 64, 64, 3)
+    # foresight's defect 12: trained at 224 pixels and tested at 64
+    assert seen.images.shape[1:] == batch.images.shape[1:] == held.images.shape[1:]
+
+
+def test_the_recipe_of_imagenet_is_the_supervised_one():
+    """Foresight's defect 14: its recipe of supervised training is MoCo's first, greys and colours included."""
+    recipe = _SETS["imagenet"]
+    assert recipe.train == RandomResizedCrop(224, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3), flip=0.5)
+    assert {f.name for f in dataclasses.fields(recipe.train)} == {"size", "scale", "ratio", "flip"}
+    assert recipe.still == CentreCrop(recipe.train.size, shorter=256)  # defect 12: one resolution
+    assert "Training images by `RandomResizedCrop` to 224" in " ".join(
+        load_streamed.__doc__.split()
+    )
 
 
 def test_a_broken_folder_is_a_sentence(tiny_root, tmp_path):

@@ -48,6 +48,7 @@ def reference(w, mean, x, y):
 @pytest.mark.parametrize("mode", ["loop", "scan"])
 @pytest.mark.parametrize("batch", [1, 4, 11, 64])
 def test_eb_d3_accuracy_is_correct_over_total_with_a_ragged_last_batch(batch, mode):
+    # foresight's defect 11: a sum of the batches' means over the number of examples depends on the batch
     state, x, y, (w, mean, *rest) = problem()
     metrics = evaluator(linear, batch_size=batch, mode=mode)(state, x, y)
     assert metrics.count.tolist() == [ROWS, ROWS]
