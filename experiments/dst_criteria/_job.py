@@ -1,18 +1,17 @@
 """The comparison of criteria: its arms, and what it tells of them."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 from experiments._folder import RunFolder
 from experiments._progress import Progress
-from experiments._units import run_units
+from experiments._units import run_each
 from experiments.dst_criteria._config import Arm, DstConfig
 from experiments.dst_criteria._measures import METRICS, History, measure, ranks
 from experiments.dst_criteria._page import HONEST, LEGACY, ranks_table, results_table, write_page
 from experiments.dst_criteria._setup import Setup
 from experiments.dst_criteria._unit import Unit
 from experiments.report import comparison_record
-from experiments.training import MetricsLog
 
 
 class Job:
@@ -38,16 +37,13 @@ class Job:
         setup = self._setup
         arms = {arm.name: arm for arm in setup.config.arms}
 
-        def begin(
-            name: str, seeds: Sequence[int]
-        ) -> tuple[int | None, Callable[[MetricsLog], None]]:
-            [seed] = seeds
-            unit = Unit(setup, folder, progress, arms[name], seed)
-            start, position = unit.restore()
-            return position, lambda log: unit.run(log, start)
-
-        units = [(name, [seed]) for name in arms for seed in setup.config.seed_numbers]
-        return run_units(folder, progress, units, begin)
+        return run_each(
+            folder,
+            progress,
+            list(arms),
+            setup.config.seed_numbers,
+            lambda name, seed: Unit(setup, folder, progress, arms[name], seed),
+        )
 
     def report(self, folder: RunFolder, failures: Mapping[str, str], seconds: float) -> int:
         """Write summary and report, and print the tables; 0 where every arm finished, else 1."""

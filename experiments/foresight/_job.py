@@ -1,18 +1,17 @@
 """The comparison of foresight methods: its arms, and what it tells of them."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 from experiments._folder import RunFolder
 from experiments._progress import Progress
-from experiments._units import run_units
+from experiments._units import run_each
 from experiments.foresight._config import DENSE, Arm, ForesightConfig
 from experiments.foresight._measures import METRICS, History, measure
 from experiments.foresight._page import HONEST, results_table, write_page
 from experiments.foresight._setup import Setup
 from experiments.foresight._unit import Unit
 from experiments.report import comparison_record
-from experiments.training import MetricsLog
 
 
 class Job:
@@ -39,16 +38,13 @@ class Job:
         setup.keep_pruning_set(folder)
         arms = {arm.name: arm for arm in setup.config.arms}
 
-        def begin(
-            name: str, seeds: Sequence[int]
-        ) -> tuple[int | None, Callable[[MetricsLog], None]]:
-            [seed] = seeds
-            unit = Unit(setup, folder, progress, arms[name], seed)
-            start, position = unit.restore()
-            return position, lambda log: unit.run(log, start)
-
-        units = [(name, [seed]) for name in arms for seed in setup.config.seed_numbers]
-        return run_units(folder, progress, units, begin)
+        return run_each(
+            folder,
+            progress,
+            list(arms),
+            setup.config.seed_numbers,
+            lambda name, seed: Unit(setup, folder, progress, arms[name], seed),
+        )
 
     def report(self, folder: RunFolder, failures: Mapping[str, str], seconds: float) -> int:
         """Write summary and report, and print the table; 0 where every arm finished, else 1."""

@@ -1,11 +1,11 @@
 """The study of layer tickets: its arms, and what it tells of them."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 from experiments._folder import RunFolder
 from experiments._progress import Progress
-from experiments._units import run_units
+from experiments._units import run_each
 from experiments.layer_tickets._config import DENSE, LayerConfig
 from experiments.layer_tickets._measures import METRICS, History, measure, winning
 from experiments.layer_tickets._page import result_tables, write_page
@@ -13,7 +13,6 @@ from experiments.layer_tickets._rewound import Rewinding
 from experiments.layer_tickets._setup import Setup
 from experiments.layer_tickets._unit import Unit
 from experiments.report import comparison_record
-from experiments.training import MetricsLog
 
 HONEST = "Accuracy is on the test split, at the epoch of the best validation accuracy."
 
@@ -42,16 +41,13 @@ class Job:
         arms = {arm.name: arm for arm in setup.config.arms}
         rewinding = Rewinding(setup, folder)
 
-        def begin(
-            name: str, seeds: Sequence[int]
-        ) -> tuple[int | None, Callable[[MetricsLog], None]]:
-            [seed] = seeds
-            unit = Unit(setup, folder, rewinding, progress, arms[name], seed)
-            start, position = unit.restore()
-            return position, lambda log: unit.run(log, start)
-
-        units = [(name, [seed]) for name in arms for seed in setup.config.seed_numbers]
-        return run_units(folder, progress, units, begin)
+        return run_each(
+            folder,
+            progress,
+            list(arms),
+            setup.config.seed_numbers,
+            lambda name, seed: Unit(setup, folder, rewinding, progress, arms[name], seed),
+        )
 
     def report(self, folder: RunFolder, failures: Mapping[str, str], seconds: float) -> int:
         """Write summary and report, and print the table; 0 where every arm finished, else 1."""

@@ -1,7 +1,5 @@
 """A tiny run of the comparison of criteria: its files, its records, resuming, and refusals."""
 
-import contextlib
-import io
 import json
 
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 from experiments.dst_criteria.__main__ import main
 from experiments.dst_criteria._config import PRESETS, Arm, DstConfig
 from experiments.dst_criteria._measures import History, measure, ranks
+from tests.experiments import runs
 
 TINY = (
     *("--seeds", "2", "--limit", "96", "--epochs", "3", "--batch_size", "32", "--every", "3"),
@@ -19,13 +18,8 @@ TINY = (
 
 
 def call(path, *argv):
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            code = main([*TINY, *argv, "--out", str(path)])
-        except SystemExit as left:
-            code = left.code
-    return code, out.getvalue(), err.getvalue()
+    run = runs.call(main, path, *TINY, *argv)
+    return run.code, run.out, run.err
 
 
 @pytest.fixture(scope="module")

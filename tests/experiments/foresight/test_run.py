@@ -1,7 +1,5 @@
 """A tiny run of the comparison of foresight methods: its files, its records, resuming, and refusals."""
 
-import contextlib
-import io
 import json
 import shutil
 
@@ -12,6 +10,7 @@ from experiments.foresight.__main__ import main
 from experiments.foresight._config import PRESETS, ForesightConfig
 from experiments.foresight._measures import History
 from experiments.foresight._setup import Setup
+from tests.experiments import runs
 
 TINY = (
     *("--seeds", "2", "--limit", "96", "--epochs", "2", "--batch_size", "32", "--per_class", "2"),
@@ -21,13 +20,8 @@ TINY = (
 
 
 def call(path, *argv):
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            code = main([*TINY, *argv, "--out", str(path)])
-        except SystemExit as left:
-            code = left.code
-    return code, out.getvalue(), err.getvalue()
+    run = runs.call(main, path, *TINY, *argv)
+    return run.code, run.out, run.err
 
 
 def read(path):

@@ -1,13 +1,12 @@
 """A tiny run of the study: its files, its records, resuming, and refusals."""
 
-import contextlib
-import io
 import json
 import sys
 
 import pytest
 
 from experiments.layer_tickets.__main__ import main
+from tests.experiments import runs
 
 TINY = (
     *("--seeds", "2", "--limit", "128", "--epochs", "2", "--removed", "1", "--criteria", "snip"),
@@ -17,13 +16,8 @@ TINY = (
 
 
 def call(path, *argv):
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            code = main([*TINY, *argv, "--out", str(path)])
-        except SystemExit as left:
-            code = left.code
-    return code, out.getvalue(), err.getvalue()
+    run = runs.call(main, path, *TINY, *argv)
+    return run.code, run.out, run.err
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """A tiny run of the comparison of structured tickets: its files, its records, going on, and refusals."""
 
-import contextlib
-import io
 import json
 
 import numpy as np
@@ -12,6 +10,7 @@ from experiments.structured_tickets.__main__ import main
 from experiments.structured_tickets._config import PRESETS, TicketConfig
 from experiments.structured_tickets._measures import points, winning
 from experiments.structured_tickets._setup import Setup
+from tests.experiments import runs
 
 TINY = (
     *("--seeds", "1", "--limit", "96", "--epochs", "2", "--batch_size", "32", "--rounds", "2"),
@@ -21,13 +20,8 @@ TINY = (
 
 
 def call(path, *argv):
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            code = main([*TINY, *argv, "--out", str(path)])
-        except SystemExit as left:
-            code = left.code
-    return code, out.getvalue(), err.getvalue()
+    run = runs.call(main, path, *TINY, *argv)
+    return run.code, run.out, run.err
 
 
 def read(path):
