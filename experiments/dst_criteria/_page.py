@@ -9,7 +9,6 @@ from experiments.dst_criteria._measures import METRICS, History, ranks
 from experiments.dst_criteria._setup import Setup
 from experiments.report import (
     Callout,
-    Code,
     Column,
     Facts,
     Picture,
@@ -20,6 +19,7 @@ from experiments.report import (
     arm_styles,
     critical_difference,
     html_report,
+    made_by,
     paired,
     save_figure,
     similarity_maps,
@@ -171,15 +171,7 @@ def write_page(
                 "How connections moved, and what it costs",
                 [movement_table(measured, config), Facts("Time and cost", timing)],
             ),
-            Section(
-                "How it was made",
-                [
-                    Code(provenance["command"]),
-                    Facts("Settings", provenance["config"]),
-                    Facts("Versions", provenance["versions"]),
-                    Facts("Hardware", provenance["hardware"]),
-                ],
-            ),
+            made_by(provenance),
         ],
         subtitle=f"{config.data} ({setup.origin}), {config.model}, {config.seeds} seeds",
     )

@@ -19,7 +19,6 @@ from experiments.early_bird._setup import Setup
 from experiments.early_bird._trials import Trial
 from experiments.report import (
     Callout,
-    Code,
     CostPoint,
     DistanceTrace,
     DrawCurve,
@@ -36,6 +35,7 @@ from experiments.report import (
     heat_maps,
     html_report,
     kept_widths,
+    made_by,
     save_figure,
 )
 from experiments.training import mask_distances
@@ -124,15 +124,7 @@ def write_page(
         Section("When the mask stops moving", those("mask_distance", "distances")),
         Section("What is kept", those("kept_widths")),
         Section("What it costs", [*those("accuracy"), Facts("Time and cost", timing)]),
-        Section(
-            "How it was made",
-            [
-                Code(provenance["command"]),
-                Facts("Settings", provenance["config"]),
-                Facts("Versions", provenance["versions"]),
-                Facts("Hardware", provenance["hardware"]),
-            ],
-        ),
+        made_by(provenance),
     ]
     subtitle = f"{config.data} ({setup.origin}), {config.model}, {config.seeds} seeds"
     page = html_report("Early-Bird tickets", [s for s in sections if s.blocks], subtitle=subtitle)

@@ -11,7 +11,6 @@ from experiments.foresight._measures import METRICS, History
 from experiments.foresight._setup import Setup
 from experiments.report import (
     Callout,
-    Code,
     Column,
     Facts,
     Picture,
@@ -23,6 +22,7 @@ from experiments.report import (
     eigenvalue_lines,
     html_report,
     layer_densities,
+    made_by,
     paired,
     save_figure,
     summary,
@@ -133,15 +133,7 @@ def write_page(
             Section("What is left", [*shown("layer_densities"), shape_table(measured, config)]),
             Section("The tangent kernel", shown("ntk_spectrum")),
             Section("What it costs", [Facts("Time and cost", timing)]),
-            Section(
-                "How it was made",
-                [
-                    Code(provenance["command"]),
-                    Facts("Settings", provenance["config"]),
-                    Facts("Versions", provenance["versions"]),
-                    Facts("Hardware", provenance["hardware"]),
-                ],
-            ),
+            made_by(provenance),
         ],
         subtitle=f"{config.data} ({setup.origin}), {config.model}, {config.seeds} seeds",
     )

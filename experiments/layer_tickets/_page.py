@@ -29,6 +29,7 @@ from experiments.report import (
     arm_styles,
     comparison,
     html_report,
+    made_by,
     paired,
     robustness_bars,
     save_figure,
@@ -243,16 +244,7 @@ def write_page(
             Section("Time against operations", shown("speedup")),
             Section("Cost", [cost_table(measured, config), *carbon, *([stages] if stages else [])]),
             Section("Candidates", [Code(setup.found.explain())]),
-            Section(
-                "How it was made",
-                [
-                    Facts("Time", timing),
-                    Code(provenance["command"]),
-                    Facts("Settings", provenance["config"]),
-                    Facts("Versions", provenance["versions"]),
-                    Facts("Hardware", provenance["hardware"]),
-                ],
-            ),
+            made_by(provenance, Facts("Time", timing)),
         ],
         subtitle=f"{config.data} ({setup.origin}), {config.model}, {config.seeds} seeds",
     )

@@ -21,6 +21,7 @@ from experiments.report._draw_plots import (
 )
 from experiments.report._html import Callout, Code, Facts, Markup, Picture, Section, html_report
 from experiments.report._layer_plots import eigenvalue_lines, layer_densities
+from experiments.report._made_by import made_by
 from experiments.report._mask_plots import mask_pictures
 from experiments.report._rank_plots import critical_difference
 from experiments.report._ranks import Ranks, friedman
@@ -71,6 +72,7 @@ __all__ = [
     "html_report",
     "kept_widths",
     "layer_densities",
+    "made_by",
     "mask_pictures",
     "measurements",
     "paired",

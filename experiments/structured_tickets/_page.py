@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from experiments._folder import RunFolder
 from experiments.report import (
     Callout,
-    Code,
     Column,
     Facts,
     Picture,
@@ -19,6 +18,7 @@ from experiments.report import (
     accuracy_against_time,
     arm_styles,
     html_report,
+    made_by,
     mask_pictures,
     paired,
     save_figure,
@@ -139,16 +139,7 @@ def write_page(
             Section("Accuracy against time", shown("accuracy_against_latency")),
             Section("Every ticket", [accuracy_table(found)]),
             Section("Masks before and after regrouping rows", shown("masks")),
-            Section(
-                "How it was made",
-                [
-                    Code(provenance["command"]),
-                    Facts("Time and size", timing),
-                    Facts("Settings", provenance["config"]),
-                    Facts("Versions", provenance["versions"]),
-                    Facts("Hardware", provenance["hardware"]),
-                ],
-            ),
+            made_by(provenance, Facts("Time and size", timing)),
         ],
         subtitle=f"{config.data} ({setup.origin}), {config.model}, {config.seeds} seeds",
     )

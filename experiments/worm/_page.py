@@ -10,7 +10,6 @@ from experiments._folder import RunFolder
 from experiments.report import (
     AccuracyCurve,
     Callout,
-    Code,
     DistanceTrace,
     Facts,
     HeatMap,
@@ -24,6 +23,7 @@ from experiments.report import (
     heat_maps,
     html_report,
     kept_widths,
+    made_by,
     save_figure,
 )
 from experiments.training import mask_distances
@@ -198,15 +198,7 @@ def write_page(
                 ],
             ),
             *([speed_section(setup, history, speeds)] if speeds else []),
-            Section(
-                "How it was made",
-                [
-                    Code(provenance["command"]),
-                    Facts("Settings", provenance["config"]),
-                    Facts("Versions", provenance["versions"]),
-                    Facts("Hardware", provenance["hardware"]),
-                ],
-            ),
+            made_by(provenance),
         ],
         subtitle=f"{config.data} ({setup.origin}), {config.model}, {config.seeds} seeds",
     )
