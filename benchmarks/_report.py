@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -55,8 +56,10 @@ class Report:
         self.notes: dict[str, float | str] = {}
 
     def add(self, *rows: Row) -> None:
-        """Append rows."""
+        """Append rows, and say on stderr what they hold: a table ends long measurements only."""
         self.rows.extend(rows)
+        for row in rows:
+            print(*row.cells()[:2], row.verdict, file=sys.stderr, flush=True)
 
     def note(self, name: str, value: float | str) -> None:
         """Append a number or a sentence that is no ratio; floats are seconds."""

@@ -46,10 +46,13 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
         "--batch", type=int, default=100, help="images of the pruning set (%(default)s)"
     )
     flags.add_argument("--side", type=int, default=32, help="pixels along an image (%(default)s)")
+    flags.add_argument(
+        "--network", choices=NETWORKS, action="append", help="one of them (default: all)"
+    )
     args = flags.parse_args(argv)
     report = Report("benchmarks.foresight", argv)
-    for name, config in NETWORKS.items():
-        report.add(*_rows(report, name, config, args))
+    for name in args.network or NETWORKS:
+        report.add(*_rows(report, name, NETWORKS[name], args))
     report.add(_programs())
     return report.finish(args.json)
 
