@@ -148,7 +148,7 @@ def _layers(
         for method in config.methods:
             arm = Arm(method, density)
             if arm in measured:
-                each = [history.result(arm, seed)["layers"] for seed in config.seed_numbers]
+                each = [history.results[arm.name, seed]["layers"] for seed in config.seed_numbers]
                 mean = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
                 panels.setdefault(f"sparsity {1 - density:.2%}", {})[method] = mean
     return panels
@@ -159,7 +159,7 @@ def _spectra(
 ) -> dict[str, list[float]]:
     found = {}
     for arm in measured:
-        record = history.result(arm, config.first_seed)
+        record = history.results[arm.name, config.first_seed]
         if "spectrum" in record:
             found[arm.method or "dense"] = record["spectrum"]
     return found

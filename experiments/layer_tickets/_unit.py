@@ -1,7 +1,6 @@
 """One arm with one seed, from first step to result, resumable after every epoch."""
 
 import contextlib
-import math
 import time
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from jaxtyping import PyTree
 
 import wormjax as wj
 from experiments._energy import NONE, Energy
+from experiments._epoch import check_loss, epoch_record
 from experiments._folder import RunFolder
 from experiments._progress import Progress
 from experiments.layer_tickets._config import DENSE, Arm
@@ -108,27 +108,13 @@ class Unit:
                     loss = float(jax.device_get(mean_loss(metrics))[0])
                     seconds += time.perf_counter() - begin
                 energy += meter.last if meter else NONE
-                if not math.isfinite(loss):
-                    raise ValueError(
-                        f"The training loss of arm {arm.name!r}, seed {seed}, is {loss} in epoch {epoch}. Lower "
-                        "learning_rate."
-                    )
+                check_loss(loss, arm.name, seed, epoch)
                 params, stats = _of(state, drawn)
                 held_out = {
                     name: float(np.mean(programs.predict(params, stats, x).logits.argmax(-1) == y))
                     for name, (x, y) in setup.held_out.items()
                 }
-                log.write(
-                    {
-                        "kind": "epoch",
-                        "arm": arm.name,
-                        "seed": seed,
-                        "epoch": epoch,
-                        "train_loss": loss,
-                        "validation_accuracy": held_out["validation"],
-                        "test_accuracy": held_out["test"],
-                    }
-                )
+                log.write(epoch_record(arm.name, seed, epoch, loss, held_out))
                 phase.advance(loss=loss)
                 if arm == DENSE:
                     self._rewinding.keep(seed, epoch, state)
