@@ -1,11 +1,12 @@
 """Tables and report of the study of layer tickets."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from experiments._folder import RunFolder
+from experiments._report_page import Pictures, write_report_page
 from experiments.layer_tickets._config import DENSE, Arm, LayerConfig
 from experiments.layer_tickets._measures import (
     METRICS,
@@ -21,18 +22,15 @@ from experiments.report import (
     Code,
     Column,
     Facts,
-    Picture,
     Section,
     Table,
-    Value,
     accuracy_by_blocks,
+    accuracy_cell,
     arm_styles,
     comparison,
-    html_report,
-    made_by,
-    paired,
+    failed_arms,
+    numbers,
     robustness_bars,
-    save_figure,
     speedup_against_flops,
     summary,
 )
@@ -162,7 +160,7 @@ def pictures(measured: Measured, config: LayerConfig) -> dict[str, Figure]:
     styles = arm_styles(["dense", *kinds])
     curves = {
         kind: {
-            p: _numbers(measured[Arm(kind, p)]["accuracy"])
+            p: numbers(measured[Arm(kind, p)]["accuracy"])
             for p in config.removed
             if Arm(kind, p) in measured
         }
@@ -170,7 +168,7 @@ def pictures(measured: Measured, config: LayerConfig) -> dict[str, Figure]:
     }
     made = {}
     if curves:
-        dense = _numbers(measured[DENSE]["accuracy"])
+        dense = numbers(measured[DENSE]["accuracy"])
         made["accuracy_by_blocks"] = accuracy_by_blocks(curves, dense=dense, styles=styles)
     p = config.removed[len(config.removed) // 2]
     bars = {"dense": DENSE, **{kind: Arm(kind, p) for kind in kinds}}
@@ -178,7 +176,7 @@ def pictures(measured: Measured, config: LayerConfig) -> dict[str, Figure]:
     told = [k for k in ("corrupted", "fgsm", "pgd", "pgd_l2") if k in measured[DENSE]]
     disturbances = {"clean": "accuracy_last"} | {titles[k].removeprefix("Under "): k for k in told}
     rows = {
-        name: {shown: _numbers(measured[arm][key]) for shown, key in disturbances.items()}
+        name: {shown: numbers(measured[arm][key]) for shown, key in disturbances.items()}
         for name, arm in bars.items()
         if arm in measured
     }
@@ -189,7 +187,7 @@ def pictures(measured: Measured, config: LayerConfig) -> dict[str, Figure]:
             values = measured.get(Arm(kind, count), {})
             if "speedup" in values:
                 less = 1 / (1 - flops_saved(measured, Arm(kind, count)) / 100)
-                points.setdefault(kind, {})[count] = less, _numbers(values["speedup"])
+                points.setdefault(kind, {})[count] = less, numbers(values["speedup"])
     if points:
         made["speedup"] = speedup_against_flops(points, styles=styles)
     return made
@@ -205,10 +203,6 @@ def write_page(
     """Write ``report.html`` and its pictures beside it."""
     config = setup.config
     measured = measure(history, config)
-    made = pictures(measured, config)
-    if folder.writes:
-        for name, figure in made.items():
-            save_figure(figure, folder.figures / f"{name}.png")
     middle = config.removed[len(config.removed) // 2]
     captions = {
         "accuracy_by_blocks": "Mean test accuracy over seeds with its 95% t interval.",
@@ -217,10 +211,7 @@ def write_page(
         f"radius {config.epsilon:.3g} in L-infinity.",
         "speedup": "Training time without compiling, one point a seed. Small networks wait for the host.",
     }
-
-    def shown(name: str) -> list[Picture]:
-        return [Picture(made[name], captions[name])] if name in made else []
-
+    made = Pictures(folder, pictures(measured, config), captions)
     constants = {
         "power [kW], assumed": config.power_kw,
         "grid intensity [kg CO2-eq / kWh], assumed": config.kg_per_kwh,
@@ -230,25 +221,26 @@ def write_page(
     )
     if history.meters:
         carbon.append(Callout(METERED.replace("\n", " ").format(", ".join(history.meters))))
-    provenance = folder.provenance()
-    problems = [Callout(f"Arm {arm} failed: {why}") for arm, why in failures.items()]
     readings = [READING] if config.criteria else []
     readings += [REWOUND] if config.trained else []
     stages = stages_table(history, config)
-    page = html_report(
+    write_report_page(
+        folder,
         "Layer tickets",
         [
-            Section("Result", [*readings, *problems, *result_tables(measured, config)]),
-            Section("Accuracy against blocks removed", shown("accuracy_by_blocks")),
-            Section("Robustness", shown("robustness")),
-            Section("Time against operations", shown("speedup")),
+            Section(
+                "Result", [*readings, *failed_arms(failures), *result_tables(measured, config)]
+            ),
+            Section("Accuracy against blocks removed", made.shown("accuracy_by_blocks")),
+            Section("Robustness", made.shown("robustness")),
+            Section("Time against operations", made.shown("speedup")),
             Section("Cost", [cost_table(measured, config), *carbon, *([stages] if stages else [])]),
             Section("Candidates", [Code(setup.found.explain())]),
-            made_by(provenance, Facts("Time", timing)),
         ],
-        subtitle=f"{config.data} ({setup.origin}), {config.model}, {config.seeds} seeds",
+        config,
+        setup.origin,
+        Facts("Time", timing),
     )
-    folder.write_report(page)
 
 
 def _kinds(config: LayerConfig) -> list[str]:
@@ -263,16 +255,11 @@ def _any(measured: Measured, config: LayerConfig, p: int) -> str | None:
 
 
 def _cell(measured: Measured, arm: Arm, config: LayerConfig) -> tuple[str, ...] | None:
-    if arm not in measured or DENSE not in measured:
+    lines = accuracy_cell(measured, arm, DENSE)
+    if lines is None:
         return None
-    values, dense = ([scaled(v, 100) for v in measured[a]["accuracy"]] for a in (arm, DENSE))
-    lines = [*summary(values).lines(".2f"), paired(values, dense).text(".2f")]
     result = winning(measured, arm, config)
     if result is not None:
         verdict = "wins" if result.wins else "loses"
-        lines.append(f"{verdict}, certain" if result.wins and result.certain else verdict)
-    return tuple(lines)
-
-
-def _numbers(values: Sequence[Value]) -> list[float]:
-    return [float(v) for v in values if isinstance(v, int | float)]
+        lines += (f"{verdict}, certain" if result.wins and result.certain else verdict,)
+    return lines

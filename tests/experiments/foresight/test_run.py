@@ -37,7 +37,7 @@ def run(tmp_path_factory):
         path.touch()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("experiments.foresight._page.save_figure", save)
+        patch.setattr("experiments._report_page.save_figure", save)
         code, out, err = call(path)
     assert (code, err) == (0, "")
     return path, out
