@@ -1,12 +1,13 @@
-"""What the pages of all experiments have: pictures beside the report, and how it was made at its end."""
+"""What all experiments have at their end: pictures beside the report, its frame, tables in the terminal."""
 
+import sys
 from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
 from experiments._folder import RunFolder
 from experiments._training_config import TrainingConfig
-from experiments.report import Block, Picture, Section, html_report, made_by, save_figure
+from experiments.report import Block, Picture, Section, Table, html_report, made_by, save_figure
 
 
 class Pictures:
@@ -60,3 +61,11 @@ def write_report_page(
             subtitle=f"{config.data} ({origin}), {config.model}, {config.seeds} seeds",
         )
     )
+
+
+def print_result(folder: RunFolder, failures: Mapping[str, str], tables: Sequence[Table]) -> int:
+    """Print the tables and where the report is; return 0 where every arm finished, else 1."""
+    for table in tables:
+        sys.stdout.write(f"\n{table.text()}\n")
+    sys.stdout.write(f"\nReport: {folder.report}\n")
+    return 1 if failures else 0

@@ -1,11 +1,11 @@
 """The comparison of criteria: its arms, and what it tells of them."""
 
-import sys
 from collections.abc import Callable, Mapping
 
 from experiments._arms_job import ArmsJob
 from experiments._folder import RunFolder
 from experiments._progress import Progress
+from experiments._report_page import print_result
 from experiments.dst_criteria._config import Arm, DstConfig
 from experiments.dst_criteria._measures import METRICS, History, measure, ranks
 from experiments.dst_criteria._page import HONEST, LEGACY, ranks_table, results_table, write_page
@@ -74,8 +74,6 @@ class Job(ArmsJob[Arm]):
             }
         )
         write_page(folder, setup, history, measured, failures, timing)
-        sys.stdout.write(f"\n{results_table(measured, config).text()}\n")
-        if table := ranks_table(measured, config):
-            sys.stdout.write(f"\n{table.text()}\n")
-        sys.stdout.write(f"\nReport: {folder.report}\n")
-        return 1 if failures else 0
+        ranked = ranks_table(measured, config)
+        shown = [results_table(measured, config), *([ranked] if ranked else [])]
+        return print_result(folder, failures, shown)

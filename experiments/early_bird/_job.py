@@ -1,11 +1,11 @@
 """The experiment: dense training, retrainings, and what it tells of them."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments._folder import RunFolder
 from experiments._progress import Progress
+from experiments._report_page import print_result
 from experiments._units import Begun, run_units
 from experiments.early_bird._config import EarlyBirdConfig
 from experiments.early_bird._dense import DenseUnit
@@ -85,7 +85,4 @@ class Job:
             }
         )
         write_page(folder, setup, history, measured, failures, timing)
-        for record in found:
-            sys.stdout.write(f"\n{comparison_of(record).text()}\n")
-        sys.stdout.write(f"\nReport: {folder.report}\n")
-        return 1 if failures else 0
+        return print_result(folder, failures, [comparison_of(record) for record in found])

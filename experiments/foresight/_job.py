@@ -1,11 +1,11 @@
 """The comparison of foresight methods: its arms, and what it tells of them."""
 
-import sys
 from collections.abc import Callable, Mapping
 
 from experiments._arms_job import ArmsJob
 from experiments._folder import RunFolder
 from experiments._progress import Progress
+from experiments._report_page import print_result
 from experiments.foresight._config import DENSE, Arm, ForesightConfig
 from experiments.foresight._measures import METRICS, History, measure
 from experiments.foresight._page import HONEST, results_table, write_page
@@ -76,6 +76,4 @@ class Job(ArmsJob[Arm]):
             }
         )
         write_page(folder, setup, history, measured, failures, timing)
-        sys.stdout.write(f"\n{results_table(measured, config).text()}\n")
-        sys.stdout.write(f"\nReport: {folder.report}\n")
-        return 1 if failures else 0
+        return print_result(folder, failures, [results_table(measured, config)])

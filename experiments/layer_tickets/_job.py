@@ -1,11 +1,11 @@
 """The study of layer tickets: its arms, and what it tells of them."""
 
-import sys
 from collections.abc import Callable, Mapping
 
 from experiments._arms_job import ArmsJob
 from experiments._folder import RunFolder
 from experiments._progress import Progress
+from experiments._report_page import print_result
 from experiments.layer_tickets._config import DENSE, Arm, LayerConfig
 from experiments.layer_tickets._measures import METRICS, History, measure, winning
 from experiments.layer_tickets._page import result_tables, write_page
@@ -83,7 +83,4 @@ class Job(ArmsJob[Arm]):
             }
         )
         write_page(folder, setup, history, failures, timing)
-        for shown in result_tables(measured, config):
-            sys.stdout.write(f"\n{shown.text()}\n")
-        sys.stdout.write(f"\nReport: {folder.report}\n")
-        return 1 if failures else 0
+        return print_result(folder, failures, result_tables(measured, config))

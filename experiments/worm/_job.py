@@ -1,10 +1,10 @@
 """The main job: its arms, one after another, and what it tells of them."""
 
-import sys
 from collections.abc import Mapping, Sequence
 
 from experiments._folder import RunFolder
 from experiments._progress import Progress
+from experiments._report_page import print_result
 from experiments._units import Begun, run_units
 from experiments.report import Value, comparison_of, comparison_records
 from experiments.worm._config import WormConfig
@@ -89,11 +89,8 @@ class Job:
             }
         )
         write_page(folder, setup, history, measured, failures, timing)
-        sys.stdout.write(f"\n{comparison_of(results).text()}\n")
-        if speeds:
-            sys.stdout.write(f"\n{speed_table(speeds, config).text()}\n")
-        sys.stdout.write(f"\nReport: {folder.report}\n")
-        return 1 if failures else 0
+        shown = [comparison_of(results), *([speed_table(speeds, config)] if speeds else [])]
+        return print_result(folder, failures, shown)
 
 
 def _is_timed(folder: RunFolder, arm: str) -> bool:
