@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from experiments._folder import RunFolder
 from experiments._report_page import Pictures, write_report_page
 from experiments.layer_tickets._config import DENSE, Arm, LayerConfig
@@ -16,6 +14,7 @@ from experiments.layer_tickets._measures import (
     measure,
     winning,
 )
+from experiments.layer_tickets._pictures import kinds_at_initialisation, middle, pictures
 from experiments.layer_tickets._setup import Setup
 from experiments.report import (
     Callout,
@@ -24,14 +23,9 @@ from experiments.report import (
     Facts,
     Section,
     Table,
-    accuracy_by_blocks,
     accuracy_cell,
-    arm_styles,
     comparison,
     failed_arms,
-    numbers,
-    robustness_bars,
-    speedup_against_flops,
     summary,
 )
 from experiments.report._stats import scaled
@@ -81,7 +75,7 @@ def rewound_table(measured: Measured, config: LayerConfig, p: int) -> Table:
 def results_table(measured: Measured, config: LayerConfig) -> Table:
     """Return test accuracy by kind and number of blocks, and the paired difference to the dense network."""
     rows: list[tuple[Any, ...]] = []
-    for kind in _kinds(config):
+    for kind in kinds_at_initialisation(config):
         cells = [_cell(measured, Arm(kind, p), config) for p in config.removed]
         rows.append((kind, *cells))
     saved = [
@@ -154,45 +148,6 @@ def stages_table(history: History, config: LayerConfig) -> Table | None:
     )
 
 
-def pictures(measured: Measured, config: LayerConfig) -> dict[str, Figure]:
-    """Return the report's figures by name."""
-    kinds = [k for k in _kinds(config) if any(Arm(k, p) in measured for p in config.removed)]
-    styles = arm_styles(["dense", *kinds])
-    curves = {
-        kind: {
-            p: numbers(measured[Arm(kind, p)]["accuracy"])
-            for p in config.removed
-            if Arm(kind, p) in measured
-        }
-        for kind in kinds
-    }
-    made = {}
-    if curves:
-        dense = numbers(measured[DENSE]["accuracy"])
-        made["accuracy_by_blocks"] = accuracy_by_blocks(curves, dense=dense, styles=styles)
-    p = config.removed[len(config.removed) // 2]
-    bars = {"dense": DENSE, **{kind: Arm(kind, p) for kind in kinds}}
-    titles = {m.key: m.title for m in METRICS}
-    told = [k for k in ("corrupted", "fgsm", "pgd", "pgd_l2") if k in measured[DENSE]]
-    disturbances = {"clean": "accuracy_last"} | {titles[k].removeprefix("Under "): k for k in told}
-    rows = {
-        name: {shown: numbers(measured[arm][key]) for shown, key in disturbances.items()}
-        for name, arm in bars.items()
-        if arm in measured
-    }
-    made["robustness"] = robustness_bars(rows, styles=styles)
-    points: dict[str, dict[int, tuple[float, list[float]]]] = {}
-    for kind in kinds:
-        for count in config.removed:
-            values = measured.get(Arm(kind, count), {})
-            if "speedup" in values:
-                less = 1 / (1 - flops_saved(measured, Arm(kind, count)) / 100)
-                points.setdefault(kind, {})[count] = less, numbers(values["speedup"])
-    if points:
-        made["speedup"] = speedup_against_flops(points, styles=styles)
-    return made
-
-
 def write_page(
     folder: RunFolder,
     setup: Setup,
@@ -203,15 +158,21 @@ def write_page(
     """Write ``report.html`` and its pictures beside it."""
     config = setup.config
     measured = measure(history, config)
-    middle = config.removed[len(config.removed) // 2]
+    at = f"At p = {middle(config.removed)}, "
+    if config.trained:
+        at += f"tickets of the trained network from epoch {middle(config.rewind_to)}, "
     captions = {
         "accuracy_by_blocks": "Mean test accuracy over seeds with its 95% t interval.",
-        "robustness": f"At p = {middle}, on {len(setup.robust[1])} test images: the mean over "
+        "robustness": f"{at}on {len(setup.robust[1])} test images: the mean over "
         f"{len(setup.corrupted)} corruptions (severities {', '.join(map(str, config.severities))}), and attacks of "
         f"radius {config.epsilon:.3g} in L-infinity.",
         "speedup": "Training time without compiling, one point a seed. Small networks wait for the host.",
     }
-    made = Pictures(folder, pictures(measured, config), captions)
+    rewound = {
+        f"accuracy_by_rewind_epoch_{p}": f"p = {p}: mean test accuracy over seeds with its 95% t interval."
+        for p in config.removed
+    }
+    made = Pictures(folder, pictures(measured, config), captions | rewound)
     constants = {
         "power [kW], assumed": config.power_kw,
         "grid intensity [kg CO2-eq / kWh], assumed": config.kg_per_kwh,
@@ -232,6 +193,11 @@ def write_page(
                 "Result", [*readings, *failed_arms(failures), *result_tables(measured, config)]
             ),
             Section("Accuracy against blocks removed", made.shown("accuracy_by_blocks")),
+            *(
+                [Section("Accuracy against the epoch gone back to", made.shown(*rewound))]
+                if config.trained
+                else []
+            ),
             Section("Robustness", made.shown("robustness")),
             Section("Time against operations", made.shown("speedup")),
             Section("Cost", [cost_table(measured, config), *carbon, *([stages] if stages else [])]),
@@ -240,12 +206,6 @@ def write_page(
         config,
         setup.origin,
         Facts("Time", timing),
-    )
-
-
-def _kinds(config: LayerConfig) -> list[str]:
-    return list(
-        dict.fromkeys(arm.kind for arm in config.arms if arm != DENSE and arm.rewind_to is None)
     )
 
 

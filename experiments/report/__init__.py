@@ -3,6 +3,7 @@
 from experiments.report._accuracy_cell import accuracy_cell
 from experiments.report._block_plots import (
     accuracy_by_blocks,
+    accuracy_by_rewind_epoch,
     robustness_bars,
     speedup_against_flops,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "accuracy_by_blocks",
     "accuracy_by_cost",
     "accuracy_by_draw",
+    "accuracy_by_rewind_epoch",
     "accuracy_cell",
     "arm_styles",
     "arms_table",
