@@ -53,16 +53,10 @@ def accuracy_by_rewind_epoch(
 
     Args:
       curves: for each kind of arm, for each epoch one accuracy in [0, 1] per seed.
-      dense: of the whole network, one per seed: a horizontal line at the mean.
-      level: coverage of the bands; a single seed has none.
-      styles: from ``arm_styles``; by default made from all arms.
-      ylabel: name of the vertical axis.
-
-    Returns:
-      A ``Figure`` with one axes.
-
-    Raises:
-      ValueError: there is nothing to draw.
+      dense: as for `accuracy_by_blocks`.
+      level: likewise.
+      styles: likewise.
+      ylabel: likewise.
     """
     what = "epoch of the weights gone back to"
     figure = _accuracy_lines(curves, dense, level, styles, xlabel=what, ylabel=ylabel)
