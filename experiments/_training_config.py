@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal
 
 from experiments._cli import RunConfig
+from experiments.training import Recipe
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,27 @@ class TrainingConfig(RunConfig):
             raise ValueError(
                 f"checkpoint_seconds is {self.checkpoint_seconds}. Give a time in seconds, 0 for every epoch."
             )
+
+    def each_once(self, field: str) -> None:
+        """Refuse an empty list of values, or one that names a value twice.
+
+        Raises:
+          ValueError: the field's values are so.
+        """
+        values = getattr(self, field)
+        if not values or len(set(values)) < len(values):
+            raise ValueError(f"{field} are {values}. Name at least one, each once.")
+
+    def falling_recipe(self, *, nesterov: bool = False) -> Recipe:
+        """Return the optimizer's part of the settings; the rate falls tenfold at 1/2 and 3/4 of the epochs."""
+        return Recipe(
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+            nesterov=nesterov,
+            weight_decay=self.weight_decay,
+            milestones=tuple(sorted({self.epochs // 2, 3 * self.epochs // 4} - {0})),
+        )
 
     @property
     def seed_numbers(self) -> list[int]:

@@ -1,22 +1,10 @@
 """Arms and cohorts one after another: what is over stays, what failed is a record, the rest goes on."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
 
 from experiments._folder import RunFolder
 from experiments._progress import Progress
 from experiments.training import CheckpointError, MetricsLog
-
-
-class Unit(Protocol):
-    """An arm and a seed, with a checkpoint of its own."""
-
-    def restore(self) -> tuple[Any, int | None]:
-        """Where to begin, and how many records the checkpoint knows of; None for no checkpoint."""
-
-    def run(self, log: MetricsLog, start: Any, /) -> None:
-        """Go on from there to the end, results and all."""
-
 
 Begun = tuple[int | None, Callable[[MetricsLog], None]]
 
@@ -74,36 +62,3 @@ def run_units(
         if log is not None:
             log.close()
     return failures
-
-
-def run_each(
-    folder: RunFolder,
-    progress: Progress,
-    arms: Sequence[str],
-    seeds: Sequence[int],
-    unit: Callable[[str, int], Unit],
-) -> dict[str, str]:
-    """Run every arm and seed by itself, as `run_units` does.
-
-    Args:
-      folder: of the run.
-      progress: shows failures.
-      arms: names of the arms, in order.
-      seeds: of each of them.
-      unit: makes the unit of an arm and a seed, when its turn has come.
-
-    Returns:
-      Why arms failed, in this start or one before.
-
-    Raises:
-      FolderError: the records cannot be read.
-      CheckpointError: a checkpoint is damaged, or there are fewer records than it knows of.
-    """
-
-    def begin(arm: str, of: Sequence[int]) -> Begun:
-        [seed] = of
-        made = unit(arm, seed)
-        start, position = made.restore()
-        return position, lambda log: made.run(log, start)
-
-    return run_units(folder, progress, [(arm, [s]) for arm in arms for s in seeds], begin)

@@ -129,13 +129,8 @@ class DstConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field, values in (
-            ("criteria", self.criteria),
-            ("growths", self.growths),
-            ("densities", self.densities),
-        ):
-            if not values or len(set(values)) < len(values):
-                raise ValueError(f"{field} are {values}. Name at least one, each once.")
+        for field in ("criteria", "growths", "densities"):
+            self.each_once(field)
         if "static" not in self.controls:
             raise ValueError("controls must contain 'static', which every arm is compared with.")
         for density in self.densities:
@@ -188,15 +183,7 @@ class DstConfig(TrainingConfig):
     @property
     def recipe(self) -> Recipe:
         """The optimizer's part of the settings; the rate falls tenfold at 1/2 and 3/4 of the epochs."""
-        milestones = tuple(sorted({self.epochs // 2, 3 * self.epochs // 4} - {0}))
-        return Recipe(
-            epochs=self.epochs,
-            learning_rate=self.learning_rate,
-            momentum=self.momentum,
-            nesterov=self.momentum > 0,
-            weight_decay=self.weight_decay,
-            milestones=milestones,
-        )
+        return self.falling_recipe(nesterov=self.momentum > 0)
 
 
 _D11 = (0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)

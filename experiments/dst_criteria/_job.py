@@ -1,11 +1,11 @@
 """The comparison of criteria: its arms, and what it tells of them."""
 
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from experiments._arms_job import ArmsJob
 from experiments._folder import RunFolder
 from experiments._progress import Progress
-from experiments._units import run_each
+from experiments._report_page import print_result
 from experiments.dst_criteria._config import Arm, DstConfig
 from experiments.dst_criteria._measures import METRICS, History, measure, ranks
 from experiments.dst_criteria._page import HONEST, LEGACY, ranks_table, results_table, write_page
@@ -14,7 +14,7 @@ from experiments.dst_criteria._unit import Unit
 from experiments.report import comparison_record
 
 
-class Job:
+class Job(ArmsJob[Arm]):
     """One run of the comparison, ready to begin.
 
     Args:
@@ -26,24 +26,11 @@ class Job:
 
     def __init__(self, config: DstConfig):
         self._setup = Setup(config)
+        super().__init__(config.arms, config.seed_numbers)
 
-    @property
-    def phases(self) -> int:
-        """How many phases the progress display will show."""
-        return len(self._setup.config.arms) * self._setup.config.seeds
-
-    def run(self, folder: RunFolder, progress: Progress) -> dict[str, str]:
-        """Run every arm and seed that is not over yet; return why arms failed."""
-        setup = self._setup
-        arms = {arm.name: arm for arm in setup.config.arms}
-
-        return run_each(
-            folder,
-            progress,
-            list(arms),
-            setup.config.seed_numbers,
-            lambda name, seed: Unit(setup, folder, progress, arms[name], seed),
-        )
+    def units(self, folder: RunFolder, progress: Progress) -> Callable[[Arm, int], Unit]:
+        """Return what makes the unit of an arm and a seed."""
+        return lambda arm, seed: Unit(self._setup, folder, progress, arm, seed)
 
     def report(self, folder: RunFolder, failures: Mapping[str, str], seconds: float) -> int:
         """Write summary and report, and print the tables; 0 where every arm finished, else 1."""
@@ -87,8 +74,6 @@ class Job:
             }
         )
         write_page(folder, setup, history, measured, failures, timing)
-        sys.stdout.write(f"\n{results_table(measured, config).text()}\n")
-        if table := ranks_table(measured, config):
-            sys.stdout.write(f"\n{table.text()}\n")
-        sys.stdout.write(f"\nReport: {folder.report}\n")
-        return 1 if failures else 0
+        ranked = ranks_table(measured, config)
+        shown = [results_table(measured, config), *([ranked] if ranked else [])]
+        return print_result(folder, failures, shown)

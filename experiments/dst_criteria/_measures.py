@@ -1,14 +1,12 @@
 """From records to measurements: one value per arm, seed and metric."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from experiments._history import Record, RunHistory, measure_finished
 from experiments.dst_criteria._config import Arm, DstConfig
 from experiments.report import Metric, Ranks, Value, friedman
-
-Record = dict[str, Any]
 
 METRICS = (
     Metric("accuracy", "Test accuracy", "%", ".2f", 100),
@@ -21,25 +19,19 @@ METRICS = (
 )
 
 
-class History:
-    """The records of a run, by arm and seed."""
+class History(RunHistory):
+    """The records of a run, by arm and seed.
+
+    Args:
+      records: from ``metrics.jsonl``.
+    """
 
     def __init__(self, records: Sequence[Record]):
-        self._epochs: dict[tuple[str, int], list[Record]] = {}
-        self._results: dict[tuple[str, int], Record] = {}
+        super().__init__(records)
         self._similar: dict[str, list[Record]] = {}
         for record in records:
-            key = (record["arm"], record["seed"])
-            if record["kind"] == "result":
-                self._results[key] = record
-            elif record["kind"] == "epoch":
-                self._epochs.setdefault(key, []).append(record)
-            elif record["kind"] == "similarity":
+            if record["kind"] == "similarity":
                 self._similar.setdefault(record["when"], []).append(record)
-
-    def finished(self, arm: Arm, seeds: Sequence[int]) -> bool:
-        """Whether every seed of the arm has its result."""
-        return all((arm.name, seed) in self._results for seed in seeds)
 
     def measured(self, arm: Arm, seed: int, legacy_selection: bool) -> dict[str, Value]:
         """Return the measurements of a finished training, by the keys of `METRICS`.
@@ -47,17 +39,11 @@ class History:
         Accuracy is that of the test images at the epoch of the best validation accuracy, the earliest of several;
         under ``legacy_selection`` at that of the best test accuracy.
         """
-        epochs = self._epochs[(arm.name, seed)]
         judge = "test_accuracy" if legacy_selection else "validation_accuracy"
-        best = max(epochs, key=lambda record: record[judge])
-        result = self._results[(arm.name, seed)]
-        found: dict[str, Value] = {
-            "accuracy": best["test_accuracy"],
-            "accuracy_last": epochs[-1]["test_accuracy"],
-            "seconds": result["seconds"],
-        }
+        result = self.results[(arm.name, seed)]
+        found = self.accuracies(arm.name, seed, judge) | {"seconds": result["seconds"]}
         if arm.name != "dense":
-            found["explored"] = epochs[-1]["explored"]
+            found["explored"] = self.epochs(arm.name, seed)[-1]["explored"]
             found |= {k: result[k] for k in ("overlap", "dead_units", "training_flops")}
         return found
 
@@ -71,13 +57,12 @@ class History:
 
 def measure(history: History, config: DstConfig) -> dict[Arm, dict[str, list[Value]]]:
     """Return for each finished arm and metric one value per seed."""
-    found: dict[Arm, dict[str, list[Value]]] = {}
-    seeds = config.seed_numbers
-    for arm in config.arms:
-        if history.finished(arm, seeds):
-            rows = [history.measured(arm, seed, config.legacy_selection) for seed in seeds]
-            found[arm] = {key: [row[key] for row in rows] for key in rows[0]}
-    return found
+    return measure_finished(
+        history,
+        config.arms,
+        config.seed_numbers,
+        lambda arm, seed: history.measured(arm, seed, config.legacy_selection),
+    )
 
 
 def ranks(

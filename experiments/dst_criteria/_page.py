@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments._folder import RunFolder
+from experiments._report_page import Pictures, write_report_page
 from experiments.dst_criteria._config import Arm, DstConfig
 from experiments.dst_criteria._measures import METRICS, History, ranks
 from experiments.dst_criteria._setup import Setup
@@ -11,17 +12,16 @@ from experiments.report import (
     Callout,
     Column,
     Facts,
-    Picture,
     Section,
     Table,
     Value,
     accuracy_against_density,
+    accuracy_cell,
     arm_styles,
+    arms_table,
     critical_difference,
-    html_report,
-    made_by,
-    paired,
-    save_figure,
+    failed_arms,
+    numbers,
     similarity_maps,
     summary,
 )
@@ -50,7 +50,7 @@ def results_table(measured: Measured, config: DstConfig) -> Table:
         cells: list[Any] = []
         for density in config.densities:
             arm, static = Arm(criterion, growth, density), Arm(None, None, density)
-            cells.append(_cell(measured, arm, static))
+            cells.append(accuracy_cell(measured, arm, static))
         rows.append((f"{criterion}, {growth} growth" if criterion else "static", *cells))
     dense = Arm(None, None, 1.0)
     notes = [
@@ -72,22 +72,16 @@ def results_table(measured: Measured, config: DstConfig) -> Table:
 def movement_table(measured: Measured, config: DstConfig) -> Table:
     """Return what else was measured, at the density of the similarity study."""
     shown = [m for m in METRICS if m.key != "accuracy"]
-    rows = []
-    for arm, values in measured.items():
-        if arm.density == config.similarity_density:
-            cells = [
-                summary([scaled(v, m.scale) for v in values[m.key]]).text(m.spec) for m in shown
-            ]
-            rows.append((arm.name, *cells))
-    columns = (
-        Column("Arm", align="left"),
-        *(Column(m.title, m.unit, align="right") for m in shown),
-    )
+    arms = {
+        arm.name: values
+        for arm, values in measured.items()
+        if arm.density == config.similarity_density
+    }
     note = (
         "Training counts 3 forward passes a step over kept weights, and dense weight gradients where growth reads "
         "them."
     )
-    return Table(f"At density {config.similarity_density:g}", columns, tuple(rows), (note,))
+    return arms_table(f"At density {config.similarity_density:g}", arms, shown, notes=[note])
 
 
 def ranks_table(measured: Measured, config: DstConfig) -> Table | None:
@@ -125,7 +119,7 @@ def write_page(
     """Write ``report.html`` and its pictures beside it."""
     config = setup.config
     dense = Arm(None, None, 1.0)
-    levels = {"dense": _numbers(measured[dense]["accuracy"])} if dense in measured else {}
+    levels = {"dense": numbers(measured[dense]["accuracy"])} if dense in measured else {}
     panels = {f"{g} growth": _curves(measured, config, g) for g in config.growths}
     styles = arm_styles([*levels, "static", *config.criteria])
     pictures = {
@@ -140,9 +134,6 @@ def write_page(
     ranking = ranks(dict(measured), config)  # type: ignore[arg-type]
     if ranking is not None:
         pictures["critical_difference"] = critical_difference(ranking, title="Drop criteria")
-    if folder.writes:
-        for name, figure in pictures.items():
-            save_figure(figure, folder.figures / f"{name}.png")
     captions = {
         "accuracy_against_density": "Mean test accuracy over seeds with its 95% t interval.",
         "critical_difference": "Mean rank of each criterion over growths, densities and seeds; a bar joins criteria "
@@ -150,32 +141,30 @@ def write_page(
         "jaccard": f"Which connections the criteria drop from the same weights, masks and gradients: a fraction of "
         f"{config.drop_fraction:g} of every layer, mean over seeds, at density {config.similarity_density:g}.",
     }
-
-    def shown(name: str) -> list[Picture]:
-        return [Picture(pictures[name], captions[name])] if name in pictures else []
-
+    made = Pictures(folder, pictures, captions)
     table = ranks_table(measured, config)
-    provenance = folder.provenance()
-    problems = [Callout(f"Arm {arm} failed: {why}") for arm, why in failures.items()]
     legacy = [Callout(LEGACY)] if config.legacy_selection else []
-    page = html_report(
+    write_report_page(
+        folder,
         "Drop criteria of dynamic sparse training",
         [
-            Section("Result", [READING, *legacy, *problems, results_table(measured, config)]),
-            Section("Accuracy against density", shown("accuracy_against_density")),
             Section(
-                "Which criterion", [*([table] if table else []), *shown("critical_difference")]
+                "Result",
+                [READING, *legacy, *failed_arms(failures), results_table(measured, config)],
             ),
-            Section("Do criteria choose alike?", shown("jaccard")),
+            Section("Accuracy against density", made.shown("accuracy_against_density")),
+            Section(
+                "Which criterion", [*([table] if table else []), *made.shown("critical_difference")]
+            ),
+            Section("Do criteria choose alike?", made.shown("jaccard")),
             Section(
                 "How connections moved, and what it costs",
                 [movement_table(measured, config), Facts("Time and cost", timing)],
             ),
-            made_by(provenance),
         ],
-        subtitle=f"{config.data} ({setup.origin}), {config.model}, {config.seeds} seeds",
+        config,
+        setup.origin,
     )
-    folder.write_report(page)
 
 
 def _curves(
@@ -188,20 +177,5 @@ def _curves(
         for density in config.densities:
             arm = Arm(criterion, grown, density)
             if arm in measured:
-                curves.setdefault(name, {})[density] = _numbers(measured[arm]["accuracy"])
+                curves.setdefault(name, {})[density] = numbers(measured[arm]["accuracy"])
     return curves
-
-
-def _numbers(values: Sequence[Value]) -> list[float]:
-    return [float(v) for v in values if isinstance(v, int | float)]
-
-
-def _cell(measured: Measured, arm: Arm, static: Arm) -> tuple[str, ...] | None:
-    if arm not in measured:
-        return None
-    values = [scaled(v, 100) for v in measured[arm]["accuracy"]]
-    whole = summary(values).lines(".2f")
-    if arm == static or static not in measured:
-        return whole
-    reference = [scaled(v, 100) for v in measured[static]["accuracy"]]
-    return (*whole, paired(values, reference).text(".2f"))

@@ -1,6 +1,5 @@
 """One arm with one seed, from first step to result, resumable after every epoch."""
 
-import math
 import time
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 import wormjax as wj
+from experiments._epoch import check_loss, epoch_record
 from experiments._folder import RunFolder
 from experiments._progress import Progress
 from experiments._unit_store import UnitStore
@@ -73,24 +73,10 @@ class Unit:
                 state, metrics = runner(state, *setup.train)
                 loss = float(jax.device_get(mean_loss(metrics))[0])
                 seconds += time.perf_counter() - begin
-                if not math.isfinite(loss):
-                    raise ValueError(
-                        f"The training loss of arm {arm.name!r}, seed {seed}, is {loss} in epoch {epoch}. Lower "
-                        "learning_rate."
-                    )
+                check_loss(loss, arm.name, seed, epoch)
                 held_out = setup.held_out(state)
-                log.write(
-                    {
-                        "kind": "epoch",
-                        "arm": arm.name,
-                        "seed": seed,
-                        "epoch": epoch,
-                        "train_loss": loss,
-                        "validation_accuracy": held_out["validation"],
-                        "test_accuracy": held_out["test"],
-                        "explored": _explored(arm, state),
-                    }
-                )
+                told = epoch_record(arm.name, seed, epoch, loss, held_out)
+                log.write(told | {"explored": _explored(arm, state)})
                 phase.advance(loss=loss)
                 if self._store.due and epoch < config.epochs:
                     self._store.save("train", state, {"seconds": seconds}, log)

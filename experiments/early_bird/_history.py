@@ -1,17 +1,15 @@
 """The records of a run, by arm and seed."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from experiments._history import Record, RunHistory
 from experiments.early_bird._trials import Trial
 from experiments.training import mask_from_text
 
-Record = dict[str, Any]
 
-
-class History:
+class History(RunHistory):
     """What was recorded so far.
 
     Args:
@@ -20,27 +18,8 @@ class History:
     """
 
     def __init__(self, records: Sequence[Record], ratios: Sequence[float]):
-        self._epochs: dict[tuple[str, int], list[Record]] = {}
-        self._results: dict[tuple[str, int], Record] = {}
+        super().__init__(records)
         self._ratios = list(ratios)
-        for record in records:
-            key = (record["arm"], record["seed"])
-            if record["kind"] == "result":
-                self._results[key] = record
-            elif record["kind"] == "epoch":
-                self._epochs.setdefault(key, []).append(record)
-
-    def epochs(self, arm: str, seed: int) -> list[Record]:
-        """The records of an arm's epochs; the first is the network as its training began."""
-        return self._epochs.get((arm, seed), [])
-
-    def result(self, arm: str, seed: int) -> Record | None:
-        """The result, or None where the arm did not finish."""
-        return self._results.get((arm, seed))
-
-    def finished(self, arm: str, seeds: Sequence[int]) -> bool:
-        """Whether every seed of the arm has its result."""
-        return all((arm, seed) in self._results for seed in seeds)
 
     def place(self, ratio: float) -> int:
         """Where a ratio stands in what the detectors recorded."""

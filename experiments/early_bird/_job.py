@@ -1,12 +1,12 @@
 """The experiment: dense training, retrainings, and what it tells of them."""
 
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments._folder import RunFolder
 from experiments._progress import Progress
-from experiments._units import run_units
+from experiments._report_page import print_result
+from experiments._units import Begun, run_units
 from experiments.early_bird._config import EarlyBirdConfig
 from experiments.early_bird._dense import DenseUnit
 from experiments.early_bird._history import History
@@ -15,7 +15,6 @@ from experiments.early_bird._page import curve_records, table_records, write_pag
 from experiments.early_bird._retrain import RetrainUnit
 from experiments.early_bird._setup import Setup
 from experiments.report import comparison_of, comparison_records
-from experiments.training import MetricsLog
 
 
 class Job:
@@ -41,9 +40,7 @@ class Job:
         setup = self._setup
         trials = {trial.name: trial for trial in setup.config.trials}
 
-        def begin(
-            arm: str, seeds: Sequence[int]
-        ) -> tuple[int | None, Callable[[MetricsLog], None]]:
+        def begin(arm: str, seeds: Sequence[int]) -> Begun:
             unit: Any
             if arm == "dense":
                 unit = DenseUnit(setup, folder, progress, seeds)
@@ -88,7 +85,4 @@ class Job:
             }
         )
         write_page(folder, setup, history, measured, failures, timing)
-        for record in found:
-            sys.stdout.write(f"\n{comparison_of(record).text()}\n")
-        sys.stdout.write(f"\nReport: {folder.report}\n")
-        return 1 if failures else 0
+        return print_result(folder, failures, [comparison_of(record) for record in found])

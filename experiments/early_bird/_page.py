@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments._folder import RunFolder
+from experiments._report_page import Pictures, write_report_page
 from experiments.early_bird._history import History
 from experiments.early_bird._measures import (
     ACCURACY,
@@ -18,7 +19,6 @@ from experiments.early_bird._measures import (
 from experiments.early_bird._setup import Setup
 from experiments.early_bird._trials import Trial
 from experiments.report import (
-    Callout,
     CostPoint,
     DistanceTrace,
     DrawCurve,
@@ -32,11 +32,9 @@ from experiments.report import (
     comparison_of,
     comparison_record,
     distance_lines,
+    failed_arms,
     heat_maps,
-    html_report,
     kept_widths,
-    made_by,
-    save_figure,
 )
 from experiments.training import mask_distances
 
@@ -99,24 +97,22 @@ def write_page(
     timing: Mapping[str, Any],
 ) -> None:
     """Write ``report.html`` and its pictures beside it."""
-    config = setup.config
     pictures = _pictures(setup, history, measured)
-    if folder.writes:
-        for name, (figure, _) in pictures.items():
-            save_figure(figure, folder.figures / f"{name}.png")
-    shown = {name: Picture(*picture) for name, picture in pictures.items()}
+    made = Pictures(
+        folder,
+        {name: figure for name, (figure, _) in pictures.items()},
+        {name: caption for name, (_, caption) in pictures.items()},
+    )
 
     def those(*starts: str) -> list[Picture]:
-        return [picture for name, picture in shown.items() if name.startswith(starts)]
+        return made.shown(*(name for name in pictures if name.startswith(starts)))
 
-    provenance = folder.provenance()
-    problems = [Callout(f"Arm {arm} failed: {why}") for arm, why in failures.items()]
     sections = [
         Section(
             "Result",
             [
                 READING,
-                *problems,
+                *failed_arms(failures),
                 *those("draws"),
                 *map(comparison_of, table_records(setup, history, measured)),
             ],
@@ -124,11 +120,9 @@ def write_page(
         Section("When the mask stops moving", those("mask_distance", "distances")),
         Section("What is kept", those("kept_widths")),
         Section("What it costs", [*those("accuracy"), Facts("Time and cost", timing)]),
-        made_by(provenance),
     ]
-    subtitle = f"{config.data} ({setup.origin}), {config.model}, {config.seeds} seeds"
-    page = html_report("Early-Bird tickets", [s for s in sections if s.blocks], subtitle=subtitle)
-    folder.write_report(page)
+    shown = [section for section in sections if section.blocks]
+    write_report_page(folder, "Early-Bird tickets", shown, setup.config, setup.origin)
 
 
 def _pictures(setup: Setup, history: History, measured: Measured) -> dict[str, tuple[Figure, str]]:

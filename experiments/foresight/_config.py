@@ -150,9 +150,8 @@ class ForesightConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field, values in (("methods", self.methods), ("densities", self.densities)):
-            if not values or len(set(values)) < len(values):
-                raise ValueError(f"{field} are {values}. Name at least one, each once.")
+        self.each_once("methods")
+        self.each_once("densities")
         if "random" not in self.methods:
             raise ValueError("methods must contain 'random', which every arm is compared with.")
         for density in self.densities:

@@ -6,25 +6,24 @@ from typing import Any
 import numpy as np
 
 from experiments._folder import RunFolder
+from experiments._report_page import Pictures, write_report_page
 from experiments.foresight._config import DENSE, Arm, ForesightConfig
 from experiments.foresight._measures import METRICS, History
 from experiments.foresight._setup import Setup
 from experiments.report import (
-    Callout,
     Column,
     Facts,
-    Picture,
     Section,
     Table,
     Value,
     accuracy_against_density,
+    accuracy_cell,
     arm_styles,
+    arms_table,
     eigenvalue_lines,
-    html_report,
+    failed_arms,
     layer_densities,
-    made_by,
-    paired,
-    save_figure,
+    numbers,
     summary,
 )
 from experiments.report._stats import scaled
@@ -42,7 +41,10 @@ HONEST = "Accuracy is on the test split, at the epoch of the best validation acc
 def results_table(measured: Measured, config: ForesightConfig) -> Table:
     """Return test accuracy by method and sparsity, and the paired difference to random pruning."""
     rows: list[tuple[Any, ...]] = [
-        (method, *(_cell(measured, Arm(method, d), Arm("random", d)) for d in config.densities))
+        (
+            method,
+            *(accuracy_cell(measured, Arm(method, d), Arm("random", d)) for d in config.densities),
+        )
         for method in config.methods
     ]
     dense = [scaled(v, 100) for v in measured[DENSE]["accuracy"]]
@@ -64,23 +66,13 @@ def shape_table(measured: Measured, config: ForesightConfig) -> Table:
     """Return what else was measured, at the lowest density."""
     lowest = min(config.densities)
     shown = [m for m in METRICS if m.key != "accuracy"]
-    rows = []
-    for arm, values in measured.items():
-        if arm.density in (lowest, 1.0):
-            cells = [
-                summary([scaled(v, m.scale) for v in values[m.key]]).text(m.spec) for m in shown
-            ]
-            rows.append((arm.name, *cells))
-    columns = (
-        Column("Arm", align="left"),
-        *(Column(m.title, m.unit, align="right") for m in shown),
-    )
+    arms = {arm.name: v for arm, v in measured.items() if arm.density in (lowest, 1.0)}
     notes = (
         "A layer is emptied when none of its weights is kept; beside a shortcut the network may live on. The narrowest "
         "layer is the one with the fewest output channels on a path from an input to an output.",
         "Pruning time includes compiling at a method's first arm.",
     )
-    return Table(f"At sparsity {1 - lowest:.2%}", columns, tuple(rows), notes)
+    return arms_table(f"At sparsity {1 - lowest:.2%}", arms, shown, notes=notes)
 
 
 def write_page(
@@ -93,12 +85,12 @@ def write_page(
 ) -> None:
     """Write ``report.html`` and its pictures beside it."""
     config = setup.config
-    levels = {"dense": _numbers(measured[DENSE]["accuracy"])}
+    levels = {"dense": numbers(measured[DENSE]["accuracy"])}
     styles = arm_styles(["dense", *config.methods])
     curves: dict[str, dict[float, list[float]]] = {}
     for arm, values in measured.items():
         if arm.method is not None:
-            curves.setdefault(arm.method, {})[arm.density] = _numbers(values["accuracy"])
+            curves.setdefault(arm.method, {})[arm.density] = numbers(values["accuracy"])
     pictures = {}
     if curves:
         pictures["accuracy_against_density"] = accuracy_against_density(
@@ -110,34 +102,28 @@ def write_page(
     spectra = _spectra(history, measured, config)
     if spectra:
         pictures["ntk_spectrum"] = eigenvalue_lines(spectra, styles=styles)
-    if folder.writes:
-        for name, figure in pictures.items():
-            save_figure(figure, folder.figures / f"{name}.png")
     captions = {
         "accuracy_against_density": "Mean test accuracy over seeds with its 95% t interval.",
         "layer_densities": "Mean density of each layer over seeds.",
         "ntk_spectrum": f"Eigenvalues of the tangent kernel before training, first seed, at density "
         f"{config.spectrum_density:g}.",
     }
-
-    def shown(name: str) -> list[Picture]:
-        return [Picture(pictures[name], captions[name])] if name in pictures else []
-
-    provenance = folder.provenance()
-    problems = [Callout(f"Arm {arm} failed: {why}") for arm, why in failures.items()]
-    page = html_report(
+    made = Pictures(folder, pictures, captions)
+    write_report_page(
+        folder,
         "Pruning before training",
         [
-            Section("Result", [READING, *problems, results_table(measured, config)]),
-            Section("Accuracy against density", shown("accuracy_against_density")),
-            Section("What is left", [*shown("layer_densities"), shape_table(measured, config)]),
-            Section("The tangent kernel", shown("ntk_spectrum")),
+            Section("Result", [READING, *failed_arms(failures), results_table(measured, config)]),
+            Section("Accuracy against density", made.shown("accuracy_against_density")),
+            Section(
+                "What is left", [*made.shown("layer_densities"), shape_table(measured, config)]
+            ),
+            Section("The tangent kernel", made.shown("ntk_spectrum")),
             Section("What it costs", [Facts("Time and cost", timing)]),
-            made_by(provenance),
         ],
-        subtitle=f"{config.data} ({setup.origin}), {config.model}, {config.seeds} seeds",
+        config,
+        setup.origin,
     )
-    folder.write_report(page)
 
 
 def _layers(
@@ -148,7 +134,7 @@ def _layers(
         for method in config.methods:
             arm = Arm(method, density)
             if arm in measured:
-                each = [history.result(arm, seed)["layers"] for seed in config.seed_numbers]
+                each = [history.results[arm.name, seed]["layers"] for seed in config.seed_numbers]
                 mean = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
                 panels.setdefault(f"sparsity {1 - density:.2%}", {})[method] = mean
     return panels
@@ -159,22 +145,7 @@ def _spectra(
 ) -> dict[str, list[float]]:
     found = {}
     for arm in measured:
-        record = history.result(arm, config.first_seed)
+        record = history.results[arm.name, config.first_seed]
         if "spectrum" in record:
             found[arm.method or "dense"] = record["spectrum"]
     return found
-
-
-def _numbers(values: Sequence[Value]) -> list[float]:
-    return [float(v) for v in values if isinstance(v, int | float)]
-
-
-def _cell(measured: Measured, arm: Arm, control: Arm) -> tuple[str, ...] | None:
-    if arm not in measured:
-        return None
-    values = [scaled(v, 100) for v in measured[arm]["accuracy"]]
-    whole = summary(values).lines(".2f")
-    if arm == control or control not in measured:
-        return whole
-    reference = [scaled(v, 100) for v in measured[control]["accuracy"]]
-    return (*whole, paired(values, reference).text(".2f"))

@@ -1,6 +1,5 @@
 """One arm with one seed: pruned, then trained, resumable after every epoch."""
 
-import math
 import time
 from typing import Any, NamedTuple
 
@@ -8,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from experiments._epoch import check_loss, epoch_record
 from experiments._folder import RunFolder
 from experiments._progress import Progress
 from experiments.foresight._config import Arm
@@ -96,23 +96,9 @@ class Unit:
                 state, metrics = setup.epoch(state, stacked)
                 loss = float(jax.device_get(mean_loss(metrics))[0])
                 seconds += time.perf_counter() - begin - (setup.compile_seconds - compiled)
-                if not math.isfinite(loss):
-                    raise ValueError(
-                        f"The training loss of arm {arm.name!r}, seed {seed}, is {loss} in epoch {epoch}. Lower "
-                        "learning_rate."
-                    )
+                check_loss(loss, arm.name, seed, epoch)
                 held_out = setup.held_out(state, stacked)
-                log.write(
-                    {
-                        "kind": "epoch",
-                        "arm": arm.name,
-                        "seed": seed,
-                        "epoch": epoch,
-                        "train_loss": loss,
-                        "validation_accuracy": held_out["validation"],
-                        "test_accuracy": held_out["test"],
-                    }
-                )
+                log.write(epoch_record(arm.name, seed, epoch, loss, held_out))
                 phase.advance(loss=loss)
                 if time.monotonic() - saved >= config.checkpoint_seconds and epoch < config.epochs:
                     position = {"prune_seconds": prune_seconds, "seconds": seconds}

@@ -1,7 +1,7 @@
 """What the study of layer tickets can be told, and its presets."""
 
 import dataclasses
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from experiments._training_config import TrainingConfig
 from experiments.training import Recipe
@@ -132,14 +132,12 @@ class LayerConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        named: list[tuple[str, tuple[Any, ...]]] = [("removed", self.removed)]
+        self.each_once("removed")
         if self.criteria or not self.trained:
-            named.append(("criteria", self.criteria))
+            self.each_once("criteria")
         if self.trained:
-            named += [("trained", self.trained), ("rewind_to", self.rewind_to)]
-        for field, values in named:
-            if not values or len(set(values)) < len(values):
-                raise ValueError(f"{field} are {values}. Name at least one, each once.")
+            self.each_once("trained")
+            self.each_once("rewind_to")
         if self.trained and not all(0 <= i < self.epochs for i in self.rewind_to):
             raise ValueError(
                 f"rewind_to are {self.rewind_to}. Each lies in 0, ..., {self.epochs - 1}: before the last epoch."
@@ -181,16 +179,8 @@ class LayerConfig(TrainingConfig):
 
     @property
     def recipe(self) -> Recipe:
-        """The optimizer's part of the settings."""
-        milestones = tuple(sorted({self.epochs // 2, 3 * self.epochs // 4} - {0}))
-        return Recipe(
-            epochs=self.epochs,
-            learning_rate=self.learning_rate,
-            momentum=self.momentum,
-            nesterov=self.momentum > 0,
-            weight_decay=self.weight_decay,
-            milestones=milestones,
-        )
+        """The optimizer's part of the settings; the rate falls tenfold at 1/2 and 3/4 of the epochs."""
+        return self.falling_recipe(nesterov=self.momentum > 0)
 
 
 # The paper gives no recipe; this is the closest public one of its author, with one

@@ -1,12 +1,12 @@
 """The study of layer tickets: its arms, and what it tells of them."""
 
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from experiments._arms_job import ArmsJob
 from experiments._folder import RunFolder
 from experiments._progress import Progress
-from experiments._units import run_each
-from experiments.layer_tickets._config import DENSE, LayerConfig
+from experiments._report_page import print_result
+from experiments.layer_tickets._config import DENSE, Arm, LayerConfig
 from experiments.layer_tickets._measures import METRICS, History, measure, winning
 from experiments.layer_tickets._page import result_tables, write_page
 from experiments.layer_tickets._rewound import Rewinding
@@ -17,7 +17,7 @@ from experiments.report import comparison_record
 HONEST = "Accuracy is on the test split, at the epoch of the best validation accuracy."
 
 
-class Job:
+class Job(ArmsJob[Arm]):
     """One run of the study, ready to begin.
 
     Args:
@@ -29,25 +29,12 @@ class Job:
 
     def __init__(self, config: LayerConfig):
         self._setup = Setup(config)
+        super().__init__(config.arms, config.seed_numbers)
 
-    @property
-    def phases(self) -> int:
-        """How many phases the progress display will show."""
-        return len(self._setup.config.arms) * self._setup.config.seeds
-
-    def run(self, folder: RunFolder, progress: Progress) -> dict[str, str]:
-        """Run every arm and seed that is not over yet; return why arms failed."""
-        setup = self._setup
-        arms = {arm.name: arm for arm in setup.config.arms}
-        rewinding = Rewinding(setup, folder)
-
-        return run_each(
-            folder,
-            progress,
-            list(arms),
-            setup.config.seed_numbers,
-            lambda name, seed: Unit(setup, folder, rewinding, progress, arms[name], seed),
-        )
+    def units(self, folder: RunFolder, progress: Progress) -> Callable[[Arm, int], Unit]:
+        """Return what makes the unit of an arm and a seed."""
+        rewinding = Rewinding(self._setup, folder)
+        return lambda arm, seed: Unit(self._setup, folder, rewinding, progress, arm, seed)
 
     def report(self, folder: RunFolder, failures: Mapping[str, str], seconds: float) -> int:
         """Write summary and report, and print the table; 0 where every arm finished, else 1."""
@@ -96,7 +83,4 @@ class Job:
             }
         )
         write_page(folder, setup, history, failures, timing)
-        for shown in result_tables(measured, config):
-            sys.stdout.write(f"\n{shown.text()}\n")
-        sys.stdout.write(f"\nReport: {folder.report}\n")
-        return 1 if failures else 0
+        return print_result(folder, failures, result_tables(measured, config))

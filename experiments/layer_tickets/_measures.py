@@ -1,14 +1,13 @@
 """From records to measurements: one value per arm, seed and metric."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from experiments._history import RunHistory, measure_finished
 from experiments.layer_tickets._config import DENSE, Arm, LayerConfig
 from experiments.report import Metric, Value
 from wormjax import layers
 from wormjax.evaluation import emissions, emissions_saved
 
-Record = dict[str, Any]
 Measured = dict[Arm, dict[str, list[Value]]]
 
 METRICS = (
@@ -38,22 +37,8 @@ METRICS = (
 )
 
 
-class History:
+class History(RunHistory):
     """The records of a run, by arm and seed."""
-
-    def __init__(self, records: Sequence[Record]):
-        self._epochs: dict[tuple[str, int], list[Record]] = {}
-        self.results: dict[tuple[str, int], Record] = {}
-        for record in records:
-            key = (record["arm"], record["seed"])
-            if record["kind"] == "result":
-                self.results[key] = record
-            elif record["kind"] == "epoch":
-                self._epochs.setdefault(key, []).append(record)
-
-    def finished(self, arm: Arm, seeds: Sequence[int]) -> bool:
-        """Whether every seed of the arm has its result."""
-        return all((arm.name, seed) in self.results for seed in seeds)
 
     @property
     def meters(self) -> list[str]:
@@ -65,13 +50,8 @@ class History:
 
         Accuracy is that of the test images at the epoch of the best validation accuracy, the earliest of several.
         """
-        epochs, result = self._epochs[(arm.name, seed)], self.results[(arm.name, seed)]
-        dense = self.results[(DENSE.name, seed)]
-        best = max(epochs, key=lambda record: record["validation_accuracy"])
-        found: dict[str, Value] = {
-            "accuracy": best["test_accuracy"],
-            "accuracy_last": epochs[-1]["test_accuracy"],
-        }
+        result, dense = (self.results[(a.name, seed)] for a in (arm, DENSE))
+        found = self.accuracies(arm.name, seed)
         keys = [m.key for m in METRICS if result.get(m.key) is not None]
         found |= {key: result[key] for key in keys if key != "seconds"}
         if arm.kind == "filters" and config.filter_control == "masked":
@@ -102,13 +82,14 @@ class History:
 
 def measure(history: History, config: LayerConfig) -> Measured:
     """Return for each finished arm and metric one value per seed."""
-    found: Measured = {}
-    seeds = config.seed_numbers
-    for arm in config.arms:
-        if history.finished(arm, seeds) and history.finished(DENSE, seeds):
-            rows = [history.measured(arm, seed, config) for seed in seeds]
-            found[arm] = {key: [row[key] for row in rows] for key in rows[0]}
-    return found
+    if not history.finished(DENSE.name, config.seed_numbers):
+        return {}
+    return measure_finished(
+        history,
+        config.arms,
+        config.seed_numbers,
+        lambda arm, seed: history.measured(arm, seed, config),
+    )
 
 
 def winning(

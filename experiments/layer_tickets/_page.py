@@ -1,11 +1,10 @@
 """Tables and report of the study of layer tickets."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from experiments._folder import RunFolder
+from experiments._report_page import Pictures, write_report_page
 from experiments.layer_tickets._config import DENSE, Arm, LayerConfig
 from experiments.layer_tickets._measures import (
     METRICS,
@@ -15,25 +14,18 @@ from experiments.layer_tickets._measures import (
     measure,
     winning,
 )
+from experiments.layer_tickets._pictures import kinds_at_initialisation, middle, pictures
 from experiments.layer_tickets._setup import Setup
 from experiments.report import (
     Callout,
     Code,
     Column,
     Facts,
-    Picture,
     Section,
     Table,
-    Value,
-    accuracy_by_blocks,
-    arm_styles,
+    accuracy_cell,
     comparison,
-    html_report,
-    made_by,
-    paired,
-    robustness_bars,
-    save_figure,
-    speedup_against_flops,
+    failed_arms,
     summary,
 )
 from experiments.report._stats import scaled
@@ -83,7 +75,7 @@ def rewound_table(measured: Measured, config: LayerConfig, p: int) -> Table:
 def results_table(measured: Measured, config: LayerConfig) -> Table:
     """Return test accuracy by kind and number of blocks, and the paired difference to the dense network."""
     rows: list[tuple[Any, ...]] = []
-    for kind in _kinds(config):
+    for kind in kinds_at_initialisation(config):
         cells = [_cell(measured, Arm(kind, p), config) for p in config.removed]
         rows.append((kind, *cells))
     saved = [
@@ -156,45 +148,6 @@ def stages_table(history: History, config: LayerConfig) -> Table | None:
     )
 
 
-def pictures(measured: Measured, config: LayerConfig) -> dict[str, Figure]:
-    """Return the report's figures by name."""
-    kinds = [k for k in _kinds(config) if any(Arm(k, p) in measured for p in config.removed)]
-    styles = arm_styles(["dense", *kinds])
-    curves = {
-        kind: {
-            p: _numbers(measured[Arm(kind, p)]["accuracy"])
-            for p in config.removed
-            if Arm(kind, p) in measured
-        }
-        for kind in kinds
-    }
-    made = {}
-    if curves:
-        dense = _numbers(measured[DENSE]["accuracy"])
-        made["accuracy_by_blocks"] = accuracy_by_blocks(curves, dense=dense, styles=styles)
-    p = config.removed[len(config.removed) // 2]
-    bars = {"dense": DENSE, **{kind: Arm(kind, p) for kind in kinds}}
-    titles = {m.key: m.title for m in METRICS}
-    told = [k for k in ("corrupted", "fgsm", "pgd", "pgd_l2") if k in measured[DENSE]]
-    disturbances = {"clean": "accuracy_last"} | {titles[k].removeprefix("Under "): k for k in told}
-    rows = {
-        name: {shown: _numbers(measured[arm][key]) for shown, key in disturbances.items()}
-        for name, arm in bars.items()
-        if arm in measured
-    }
-    made["robustness"] = robustness_bars(rows, styles=styles)
-    points: dict[str, dict[int, tuple[float, list[float]]]] = {}
-    for kind in kinds:
-        for count in config.removed:
-            values = measured.get(Arm(kind, count), {})
-            if "speedup" in values:
-                less = 1 / (1 - flops_saved(measured, Arm(kind, count)) / 100)
-                points.setdefault(kind, {})[count] = less, _numbers(values["speedup"])
-    if points:
-        made["speedup"] = speedup_against_flops(points, styles=styles)
-    return made
-
-
 def write_page(
     folder: RunFolder,
     setup: Setup,
@@ -205,22 +158,21 @@ def write_page(
     """Write ``report.html`` and its pictures beside it."""
     config = setup.config
     measured = measure(history, config)
-    made = pictures(measured, config)
-    if folder.writes:
-        for name, figure in made.items():
-            save_figure(figure, folder.figures / f"{name}.png")
-    middle = config.removed[len(config.removed) // 2]
+    at = f"At p = {middle(config.removed)}, "
+    if config.trained:
+        at += f"tickets of the trained network from epoch {middle(config.rewind_to)}, "
     captions = {
         "accuracy_by_blocks": "Mean test accuracy over seeds with its 95% t interval.",
-        "robustness": f"At p = {middle}, on {len(setup.robust[1])} test images: the mean over "
+        "robustness": f"{at}on {len(setup.robust[1])} test images: the mean over "
         f"{len(setup.corrupted)} corruptions (severities {', '.join(map(str, config.severities))}), and attacks of "
         f"radius {config.epsilon:.3g} in L-infinity.",
         "speedup": "Training time without compiling, one point a seed. Small networks wait for the host.",
     }
-
-    def shown(name: str) -> list[Picture]:
-        return [Picture(made[name], captions[name])] if name in made else []
-
+    rewound = {
+        f"accuracy_by_rewind_epoch_{p}": f"p = {p}: mean test accuracy over seeds with its 95% t interval."
+        for p in config.removed
+    }
+    made = Pictures(folder, pictures(measured, config), captions | rewound)
     constants = {
         "power [kW], assumed": config.power_kw,
         "grid intensity [kg CO2-eq / kWh], assumed": config.kg_per_kwh,
@@ -230,30 +182,30 @@ def write_page(
     )
     if history.meters:
         carbon.append(Callout(METERED.replace("\n", " ").format(", ".join(history.meters))))
-    provenance = folder.provenance()
-    problems = [Callout(f"Arm {arm} failed: {why}") for arm, why in failures.items()]
     readings = [READING] if config.criteria else []
     readings += [REWOUND] if config.trained else []
     stages = stages_table(history, config)
-    page = html_report(
+    write_report_page(
+        folder,
         "Layer tickets",
         [
-            Section("Result", [*readings, *problems, *result_tables(measured, config)]),
-            Section("Accuracy against blocks removed", shown("accuracy_by_blocks")),
-            Section("Robustness", shown("robustness")),
-            Section("Time against operations", shown("speedup")),
+            Section(
+                "Result", [*readings, *failed_arms(failures), *result_tables(measured, config)]
+            ),
+            Section("Accuracy against blocks removed", made.shown("accuracy_by_blocks")),
+            *(
+                [Section("Accuracy against the epoch gone back to", made.shown(*rewound))]
+                if config.trained
+                else []
+            ),
+            Section("Robustness", made.shown("robustness")),
+            Section("Time against operations", made.shown("speedup")),
             Section("Cost", [cost_table(measured, config), *carbon, *([stages] if stages else [])]),
             Section("Candidates", [Code(setup.found.explain())]),
-            made_by(provenance, Facts("Time", timing)),
         ],
-        subtitle=f"{config.data} ({setup.origin}), {config.model}, {config.seeds} seeds",
-    )
-    folder.write_report(page)
-
-
-def _kinds(config: LayerConfig) -> list[str]:
-    return list(
-        dict.fromkeys(arm.kind for arm in config.arms if arm != DENSE and arm.rewind_to is None)
+        config,
+        setup.origin,
+        Facts("Time", timing),
     )
 
 
@@ -263,16 +215,11 @@ def _any(measured: Measured, config: LayerConfig, p: int) -> str | None:
 
 
 def _cell(measured: Measured, arm: Arm, config: LayerConfig) -> tuple[str, ...] | None:
-    if arm not in measured or DENSE not in measured:
+    lines = accuracy_cell(measured, arm, DENSE)
+    if lines is None:
         return None
-    values, dense = ([scaled(v, 100) for v in measured[a]["accuracy"]] for a in (arm, DENSE))
-    lines = [*summary(values).lines(".2f"), paired(values, dense).text(".2f")]
     result = winning(measured, arm, config)
     if result is not None:
         verdict = "wins" if result.wins else "loses"
-        lines.append(f"{verdict}, certain" if result.wins and result.certain else verdict)
-    return tuple(lines)
-
-
-def _numbers(values: Sequence[Value]) -> list[float]:
-    return [float(v) for v in values if isinstance(v, int | float)]
+        lines += (f"{verdict}, certain" if result.wins and result.certain else verdict,)
+    return lines

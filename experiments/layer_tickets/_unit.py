@@ -1,8 +1,8 @@
 """One arm with one seed, from first step to result, resumable after every epoch."""
 
 import contextlib
-import math
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +12,7 @@ from jaxtyping import PyTree
 
 import wormjax as wj
 from experiments._energy import NONE, Energy
+from experiments._epoch import check_loss, epoch_record
 from experiments._folder import RunFolder
 from experiments._progress import Progress
 from experiments.layer_tickets._config import DENSE, Arm
@@ -88,10 +89,12 @@ class Unit:
         """Train to the end, and log every epoch and the result.
 
         Raises:
-          ValueError: a loss was not finite.
+          ValueError: a loss was not finite, or there is no dense network to compare a ticket with.
         """
         setup, arm, seed = self._setup, self._arm, self._seed
         config = setup.config
+        if arm != DENSE:
+            self._dense_features()  # read at the end; a ticket without them need not train
         drawn, state, seconds, energy = start
         meter = setup.meter
         masks = None if drawn.masks is None else stack_seeds([drawn.masks])
@@ -108,27 +111,13 @@ class Unit:
                     loss = float(jax.device_get(mean_loss(metrics))[0])
                     seconds += time.perf_counter() - begin
                 energy += meter.last if meter else NONE
-                if not math.isfinite(loss):
-                    raise ValueError(
-                        f"The training loss of arm {arm.name!r}, seed {seed}, is {loss} in epoch {epoch}. Lower "
-                        "learning_rate."
-                    )
+                check_loss(loss, arm.name, seed, epoch)
                 params, stats = _of(state, drawn)
                 held_out = {
                     name: float(np.mean(programs.predict(params, stats, x).logits.argmax(-1) == y))
                     for name, (x, y) in setup.held_out.items()
                 }
-                log.write(
-                    {
-                        "kind": "epoch",
-                        "arm": arm.name,
-                        "seed": seed,
-                        "epoch": epoch,
-                        "train_loss": loss,
-                        "validation_accuracy": held_out["validation"],
-                        "test_accuracy": held_out["test"],
-                    }
-                )
+                log.write(epoch_record(arm.name, seed, epoch, loss, held_out))
                 phase.advance(loss=loss)
                 if arm == DENSE:
                     self._rewinding.keep(seed, epoch, state)
@@ -173,13 +162,26 @@ class Unit:
 
     def _likeness(self, features: np.ndarray) -> float:
         """Linear CKA to the trained dense network's features of the same seed, which is written once."""
-        file = self._folder.checkpoints / f"features-{self._seed}.npy"
         flat = features.reshape(len(features), -1)
-        if self._arm.kind == "dense":
-            file.parent.mkdir(parents=True, exist_ok=True)
-            np.save(file, flat, allow_pickle=False)
+        if self._arm == DENSE:
+            self._features.parent.mkdir(parents=True, exist_ok=True)
+            np.save(self._features, flat, allow_pickle=False)
             return 1.0
-        return linear_cka(flat, np.load(file, allow_pickle=False))
+        return linear_cka(flat, self._dense_features())
+
+    @property
+    def _features(self) -> Path:
+        return self._folder.checkpoints / f"features-{self._seed}.npy"
+
+    def _dense_features(self) -> np.ndarray:
+        try:
+            return np.load(self._features, allow_pickle=False, mmap_mode="r")
+        except FileNotFoundError:
+            raise ValueError(
+                f"There are no features of the dense network of seed {self._seed} ({self._features.name}) to compare "
+                f"arm {self._arm.name!r} with: its training failed, or the file was removed. Start afresh in another "
+                "folder, with settings under which the dense network trains."
+            ) from None
 
     def _robustness(self, programs: Programs, params: PyTree, stats: PyTree) -> dict[str, Any]:
         setup, config = self._setup, self._setup.config

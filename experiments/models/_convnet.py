@@ -1,20 +1,18 @@
 """A small convolutional network, without padding and, as it stands, without BatchNorm."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Literal, Self
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from experiments.models._checks import check_settings, check_widths, freeze_lists
 from experiments.models._layers import Unpadded, halve, head
-from experiments.models._stack import channels_of, with_channels
+from experiments.models._stack import StackConfig, channels_of
 
 
 @dataclasses.dataclass(frozen=True)
-class ConvNetConfig:
+class ConvNetConfig(StackConfig):
     """Sizes of a small convolutional network.
 
     Attributes:
@@ -34,25 +32,14 @@ class ConvNetConfig:
     """
 
     widths: tuple[int | Literal["M"], ...] = (32, "M", 64, "M", 128)
-    classes: int = 10
-    channels: int = 3
     batch_norm: bool = False
     scale_init: float = 0.5
     dtype: Literal["float32", "bfloat16"] = "float32"
-
-    def __post_init__(self):
-        freeze_lists(self)
-        check_settings(self)
-        check_widths("widths", channels_of(self.widths))
 
     @property
     def norm_channels(self) -> int:
         """Number of BatchNorm scales, the N of a channel ticket."""
         return sum(channels_of(self.widths)) if self.batch_norm else 0
-
-    def at_widths(self, outputs: Callable[[str], int]) -> Self:
-        """Return this network as wide as its kernels are, see :func:`narrowed`."""
-        return dataclasses.replace(self, widths=with_channels(self.widths, outputs))
 
 
 class ConvNet(nnx.Module):

@@ -1,8 +1,11 @@
 """The widths of a plain stack of convolutions, with poolings among them."""
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, Self
+
+from experiments.models._checks import check_settings, check_widths, freeze_lists
 
 Widths = Sequence[int | Literal["M"]]
 
@@ -28,3 +31,30 @@ def with_channels(widths: Widths, outputs: Callable[[str], int]) -> tuple[int | 
     return tuple(
         "M" if width == "M" else outputs(f"layers/{next(layers)}/conv/kernel") for width in widths
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class StackConfig:
+    """What every plain stack is told; a network adds its own, and the doc of all.
+
+    Attributes:
+      widths: output channels of each convolution, and ``"M"`` for a 2x2 max pooling.
+      classes: number of logits.
+      channels: channels of the images.
+
+    Raises:
+      ValueError: a width that is neither a positive int nor ``"M"``, or another value out of range.
+    """
+
+    widths: tuple[int | Literal["M"], ...]
+    classes: int = 10
+    channels: int = 3
+
+    def __post_init__(self):
+        freeze_lists(self)
+        check_settings(self)
+        check_widths("widths", channels_of(self.widths))
+
+    def at_widths(self, outputs: Callable[[str], int]) -> Self:
+        """Return this network as wide as its kernels are, see :func:`narrowed`."""
+        return dataclasses.replace(self, widths=with_channels(self.widths, outputs))

@@ -1,20 +1,18 @@
 """VGG with BatchNorm, as the pruning papers use it on CIFAR."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Literal, Self
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from experiments.models._checks import check_settings, check_widths, freeze_lists
 from experiments.models._layers import ConvNorm, halve, head
-from experiments.models._stack import channels_of, with_channels
+from experiments.models._stack import StackConfig, channels_of
 
 
 @dataclasses.dataclass(frozen=True)
-class VGGConfig:
+class VGGConfig(StackConfig):
     """Sizes of a VGG.
 
     Attributes:
@@ -32,25 +30,13 @@ class VGGConfig:
       48
     """
 
-    widths: tuple[int | Literal["M"], ...]
-    classes: int = 10
-    channels: int = 3
     scale_init: float = 0.5
     dtype: Literal["float32", "bfloat16"] = "float32"
-
-    def __post_init__(self):
-        freeze_lists(self)
-        check_settings(self)
-        check_widths("widths", channels_of(self.widths))
 
     @property
     def norm_channels(self) -> int:
         """Number of BatchNorm scales, the N of a channel ticket."""
         return sum(channels_of(self.widths))
-
-    def at_widths(self, outputs: Callable[[str], int]) -> Self:
-        """Return this network as wide as its kernels are, see :func:`narrowed`."""
-        return dataclasses.replace(self, widths=with_channels(self.widths, outputs))
 
 
 class VGG(nnx.Module):

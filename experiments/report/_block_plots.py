@@ -34,25 +34,35 @@ def accuracy_by_blocks(
     Raises:
       ValueError: there is nothing to draw.
     """
-    if not any(curves.values()):
-        raise ValueError("there is no curve to draw; give at least one, {'grasp': {1: [0.9]}}.")
-    styles = styles or arm_styles(["dense", *curves])
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
-    axes = figure.subplots()
-    for name, by_count in curves.items():
-        counts, style = sorted(by_count), styles[name]
-        middle, half = bands(name, [by_count[p] for p in counts], level)
-        axes.plot(counts, middle, style.dash, color=style.colour, marker=style.marker, label=name)
-        axes.fill_between(
-            counts, middle - half, middle + half, color=style.colour, alpha=0.12, linewidth=0
-        )
-    axes.axhline(
-        float(np.mean(dense)), color=styles["dense"].colour, linestyle=(0, (5, 2)), label="dense"
-    )
-    axes.set(xlabel="blocks removed, or filters of as many", ylabel=ylabel)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1.0, decimals=None))
-    axes.legend()
+    what = "blocks removed, or filters of as many"
+    figure = _accuracy_lines(curves, dense, level, styles, xlabel=what, ylabel=ylabel)
+    figure.axes[0].legend()
+    return figure
+
+
+@styled
+def accuracy_by_rewind_epoch(
+    curves: Mapping[str, Mapping[int, Sequence[float]]],
+    *,
+    dense: Sequence[float],
+    level: float = 0.95,
+    styles: Mapping[str, ArmStyle] | None = None,
+    ylabel: str = "test accuracy",
+) -> Figure:
+    """Mean accuracy over seeds against the epoch that tickets go back to, with its t interval as a band.
+
+    Args:
+      curves: for each kind of arm, for each epoch one accuracy in [0, 1] per seed.
+      dense: as for `accuracy_by_blocks`.
+      level: likewise.
+      styles: likewise.
+      ylabel: likewise.
+    """
+    what = "epoch of the weights gone back to"
+    figure = _accuracy_lines(curves, dense, level, styles, xlabel=what, ylabel=ylabel)
+    # lines go from edge to edge, and leave no corner free
+    handles = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=4)
     return figure
 
 
@@ -140,4 +150,35 @@ def speedup_against_flops(
     )
     axes.set(xlabel="fewer operations, times", ylabel="faster training, times")
     axes.legend()
+    return figure
+
+
+def _accuracy_lines(
+    curves: Mapping[str, Mapping[int, Sequence[float]]],
+    dense: Sequence[float],
+    level: float,
+    styles: Mapping[str, ArmStyle] | None,
+    *,
+    xlabel: str,
+    ylabel: str,
+) -> Figure:
+    """Mean accuracies over whole numbers, with bands, and the dense network's as a line; without a legend."""
+    if not any(curves.values()):
+        raise ValueError("there is no curve to draw; give at least one, {'grasp': {1: [0.9]}}.")
+    styles = styles or arm_styles(["dense", *curves])
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = figure.subplots()
+    for name, by_count in curves.items():
+        counts, style = sorted(by_count), styles[name]
+        middle, half = bands(name, [by_count[p] for p in counts], level)
+        axes.plot(counts, middle, style.dash, color=style.colour, marker=style.marker, label=name)
+        axes.fill_between(
+            counts, middle - half, middle + half, color=style.colour, alpha=0.12, linewidth=0
+        )
+    axes.axhline(
+        float(np.mean(dense)), color=styles["dense"].colour, linestyle=(0, (5, 2)), label="dense"
+    )
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1.0, decimals=None))
     return figure

@@ -86,6 +86,40 @@ def comparison(
     return Table(title, columns, rows, (explained, *notes, *own))
 
 
+def arms_table(
+    title: str,
+    arms: Mapping[str, Measurements],
+    metrics: Sequence[Metric],
+    *,
+    notes: Sequence[str] = (),
+) -> Table:
+    """A table with a row per arm and a column per metric: mean ± sample standard deviation over seeds.
+
+    Args:
+      title: the caption.
+      arms: for each arm, for each metric's key, one value per seed.
+      metrics: the columns.
+      notes: sentences for the foot.
+
+    Example:
+      >>> table = arms_table("Costs", {"dense": {"epochs": [6, 7]}}, [Metric("epochs", "Epochs")])
+      >>> table.rows
+      (('dense', '6.50 ± 0.71'),)
+    """
+    rows = tuple(
+        (
+            name,
+            *(summary([scaled(v, m.scale) for v in arm[m.key]]).text(m.spec) for m in metrics),
+        )
+        for name, arm in arms.items()
+    )
+    columns = (
+        Column("Arm", align="left"),
+        *(Column(metric.title, metric.unit, align="right") for metric in metrics),
+    )
+    return Table(title, columns, rows, tuple(notes))
+
+
 def comparison_records(
     arms: Mapping[str, Measurements], reference: str, *, level: float = 0.95
 ) -> list[dict[str, Any]]:

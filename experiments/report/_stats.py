@@ -201,6 +201,16 @@ def scaled(value: Value, factor: float) -> Value:
     return Censored(value.above * factor) if isinstance(value, Censored) else value * factor
 
 
+def numbers(values: Sequence[Value]) -> list[float]:
+    """Return those values that are numbers, neither censored nor missing.
+
+    Example:
+      >>> numbers([0.5, None, 1, Censored(12)])
+      [0.5, 1.0]
+    """
+    return [float(value) for value in values if isinstance(value, int | float)]
+
+
 def _checked(value: Any, place: int) -> Value:
     """Return ``value`` as a Python float, ``Censored`` or None."""
     if value is None or isinstance(value, Censored):

@@ -1,13 +1,13 @@
 """The comparison of structured tickets: its arms, and what it tells of them."""
 
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from experiments._folder import RunFolder
 from experiments._progress import Progress
-from experiments._units import run_units
+from experiments._report_page import print_result
+from experiments._units import Begun, run_units
 from experiments.structured_tickets._config import TicketConfig
 from experiments.structured_tickets._measures import points, winning
 from experiments.structured_tickets._page import accuracy_table, winning_table, write_page
@@ -45,9 +45,7 @@ class Job:
         setup, arms = self._setup, self._arms
         tickets = Tickets(setup, folder, progress)
 
-        def begin(
-            name: str, seeds: Sequence[int]
-        ) -> tuple[int | None, Callable[[MetricsLog], None]]:
+        def begin(name: str, seeds: Sequence[int]) -> Begun:
             [seed] = seeds
 
             def unit(log: MetricsLog) -> None:
@@ -98,7 +96,4 @@ class Job:
             }
         )
         write_page(folder, setup, found, best, failures, timing)
-        sys.stdout.write(f"\n{accuracy_table(found).text()}\n")
-        sys.stdout.write(f"\n{winning_table(best, config).text()}\n")
-        sys.stdout.write(f"\nReport: {folder.report}\n")
-        return 1 if failures else 0
+        return print_result(folder, failures, [accuracy_table(found), winning_table(best, config)])

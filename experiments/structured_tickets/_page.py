@@ -7,21 +7,18 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments._folder import RunFolder
+from experiments._report_page import Pictures, write_report_page
 from experiments.report import (
-    Callout,
     Column,
     Facts,
-    Picture,
     Section,
     Table,
     accuracy_against_density,
     accuracy_against_time,
     arm_styles,
-    html_report,
-    made_by,
+    failed_arms,
     mask_pictures,
     paired,
-    save_figure,
     summary,
 )
 from experiments.structured_tickets._config import TicketConfig
@@ -111,9 +108,6 @@ def write_page(
     blocks = blocks_of(folder, last)
     if blocks is not None:
         pictures |= _mask_picture(blocks, before_of(folder, last))
-    if folder.writes:
-        for name, figure in pictures.items():
-            save_figure(figure, folder.figures / f"{name}.png")
     captions = {
         "accuracy_against_density": "Mean test accuracy over seeds with its 95% t interval, against nominal density.",
         "accuracy_against_executed": "The same points against the weights that are multiplied with.",
@@ -122,28 +116,24 @@ def write_page(
         "masks": f"The widest layer at round {last} of the first seed: the mask of iterative pruning, the blocks, and "
         "the blocks with rows in the order of their groups; shades are fractions of a window that are kept.",
     }
-
-    def shown(*names: str) -> list[Picture]:
-        return [Picture(pictures[name], captions[name]) for name in names if name in pictures]
-
-    provenance = folder.provenance()
-    problems = [Callout(f"Arm {arm} failed: {why}") for arm, why in failures.items()]
-    page = html_report(
+    made = Pictures(folder, pictures, captions)
+    write_report_page(
+        folder,
         "Structurally sparse lottery tickets",
         [
-            Section("Result", [READING, *problems, winning_table(best, config)]),
+            Section("Result", [READING, *failed_arms(failures), winning_table(best, config)]),
             Section(
                 "Accuracy against density",
-                [DENSITIES, *shown("accuracy_against_density", "accuracy_against_executed")],
+                [DENSITIES, *made.shown("accuracy_against_density", "accuracy_against_executed")],
             ),
-            Section("Accuracy against time", shown("accuracy_against_latency")),
+            Section("Accuracy against time", made.shown("accuracy_against_latency")),
             Section("Every ticket", [accuracy_table(found)]),
-            Section("Masks before and after regrouping rows", shown("masks")),
-            made_by(provenance, Facts("Time and size", timing)),
+            Section("Masks before and after regrouping rows", made.shown("masks")),
         ],
-        subtitle=f"{config.data} ({setup.origin}), {config.model}, {config.seeds} seeds",
+        config,
+        setup.origin,
+        Facts("Time and size", timing),
     )
-    folder.write_report(page)
 
 
 def _pictures(found: Found) -> dict[str, Figure]:

@@ -1,13 +1,12 @@
 """The main job: its arms, one after another, and what it tells of them."""
 
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from experiments._folder import RunFolder
 from experiments._progress import Progress
-from experiments._units import run_units
+from experiments._report_page import print_result
+from experiments._units import Begun, run_units
 from experiments.report import Value, comparison_of, comparison_records
-from experiments.training import MetricsLog
 from experiments.worm._config import WormConfig
 from experiments.worm._measures import History, measure
 from experiments.worm._page import results_record, write_page
@@ -44,9 +43,7 @@ class Job:
         """Run every arm and cohort that is not over yet; return why arms failed."""
         setup = self._setup
 
-        def begin(
-            arm: str, seeds: Sequence[int]
-        ) -> tuple[int | None, Callable[[MetricsLog], None]]:
+        def begin(arm: str, seeds: Sequence[int]) -> Begun:
             unit = Unit(setup, folder, progress, arm, seeds)
             start, position = unit.restore()
             speed = None if _is_timed(folder, arm) else self._speed
@@ -92,11 +89,8 @@ class Job:
             }
         )
         write_page(folder, setup, history, measured, failures, timing)
-        sys.stdout.write(f"\n{comparison_of(results).text()}\n")
-        if speeds:
-            sys.stdout.write(f"\n{speed_table(speeds, config).text()}\n")
-        sys.stdout.write(f"\nReport: {folder.report}\n")
-        return 1 if failures else 0
+        shown = [comparison_of(results), *([speed_table(speeds, config)] if speeds else [])]
+        return print_result(folder, failures, shown)
 
 
 def _is_timed(folder: RunFolder, arm: str) -> bool:

@@ -2,15 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from experiments._history import Record, RunHistory
 from experiments.report import Censored, Metric, Value
 from experiments.training import mask_from_text
 from experiments.worm._config import WormConfig
-
-Record = dict[str, Any]
 
 METRICS = (
     Metric("epochs_to_ticket", "Epochs to ticket", spec=".1f"),
@@ -44,41 +42,28 @@ METRICS = (
 )
 
 
-class History:
-    """The records of a run, by arm and seed."""
+class History(RunHistory):
+    """The records of a run, by arm and seed.
+
+    Args:
+      records: from ``metrics.jsonl``.
+    """
 
     def __init__(self, records: Sequence[Record]):
-        self._epochs: dict[tuple[str, int, str], list[Record]] = {}
-        self._results: dict[tuple[str, int], Record] = {}
-        self._speeds: dict[str, Record] = {}
-        for record in records:
-            key = (record["arm"], record["seed"])
-            if record["kind"] == "result":
-                self._results[key] = record
-            elif record["kind"] == "speed":
-                self._speeds[record["arm"]] = record
-            elif record["kind"] == "epoch":
-                self._epochs.setdefault((*key, record["phase"]), []).append(record)
+        super().__init__(records)
+        self._speeds = {record["arm"]: record for record in records if record["kind"] == "speed"}
 
     def searched(self, arm: str, seed: int) -> list[Record]:
         """The records of a search, or of dense training, one at the top of every epoch."""
-        return self._epochs.get((arm, seed, "search"), [])
+        return [record for record in self.epochs(arm, seed) if record["phase"] == "search"]
 
     def retrained(self, arm: str, seed: int) -> list[Record]:
         """The records of a retraining; the first is the network right after pruning."""
-        return self._epochs.get((arm, seed, "retrain"), [])
-
-    def result(self, arm: str, seed: int) -> Record | None:
-        """The result, or None where the arm did not finish."""
-        return self._results.get((arm, seed))
+        return [record for record in self.epochs(arm, seed) if record["phase"] == "retrain"]
 
     def speed(self, arm: str) -> Record | None:
         """What one of the arm's tickets costs by the clock, or why that is not known; None before."""
         return self._speeds.get(arm)
-
-    def finished(self, arm: str, seeds: Sequence[int]) -> bool:
-        """Whether every seed of the arm has its result."""
-        return all((arm, seed) in self._results for seed in seeds)
 
 
 def measure(

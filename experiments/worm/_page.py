@@ -7,24 +7,21 @@ from typing import Any
 import numpy as np
 
 from experiments._folder import RunFolder
+from experiments._report_page import Pictures, write_report_page
 from experiments.report import (
     AccuracyCurve,
-    Callout,
     DistanceTrace,
     Facts,
     HeatMap,
-    Picture,
     Section,
     accuracy_against_flops,
     arm_styles,
     comparison_of,
     comparison_record,
     distance_lines,
+    failed_arms,
     heat_maps,
-    html_report,
     kept_widths,
-    made_by,
-    save_figure,
 )
 from experiments.training import mask_distances
 from experiments.worm._config import WormConfig
@@ -149,57 +146,35 @@ def write_page(
             curves, target=config.target, styles=styles, ylabel="validation accuracy"
         ),
     }
-    if folder.writes:
-        for name, figure in pictures.items():
-            save_figure(figure, folder.figures / f"{name}.png")
+    captions = {
+        "mask_distance": "Distance between the masks of every two epochs. Dense training carries the "
+        "epoch at which plain Early-Bird drew its ticket.",
+        "distances": "The ticket emerges where the largest distance reaches the stop line; WORM "
+        "truncates from where the mean falls below the trigger line.",
+        "kept_widths": "Channels that the tickets keep.",
+        "accuracy": f"{COST[config.retrain]} A mean is broken where some seeds are pruned and "
+        "others not yet.",
+    }
+    made = Pictures(folder, pictures, captions)
 
     speeds = [record for arm in arms if (record := history.speed(arm))]
-    provenance = folder.provenance()
-    problems = [Callout(f"Arm {arm} failed: {why}") for arm, why in failures.items()]
-    page = html_report(
+    write_report_page(
+        folder,
         "Early-Bird and WORM tickets",
         [
             Section(
                 "Result",
                 [
                     READING[config.retrain],
-                    *problems,
+                    *failed_arms(failures),
                     comparison_of(results_record(measured, config, history)),
                 ],
             ),
-            Section(
-                "When the mask stops moving",
-                [
-                    Picture(
-                        pictures["mask_distance"],
-                        "Distance between the masks of every two epochs. Dense training carries the "
-                        "epoch at which plain Early-Bird drew its ticket.",
-                    ),
-                    Picture(
-                        pictures["distances"],
-                        "The ticket emerges where the largest distance reaches the stop line; WORM "
-                        "truncates from where the mean falls below the trigger line.",
-                    ),
-                ],
-            ),
-            Section(
-                "What is kept",
-                [Picture(pictures["kept_widths"], "Channels that the tickets keep.")],
-            ),
-            Section(
-                "What it costs",
-                [
-                    Picture(
-                        pictures["accuracy"],
-                        f"{COST[config.retrain]} A mean is broken where some seeds are pruned and "
-                        "others not yet.",
-                    ),
-                    Facts("Time and cost", timing),
-                ],
-            ),
+            Section("When the mask stops moving", made.shown("mask_distance", "distances")),
+            Section("What is kept", made.shown("kept_widths")),
+            Section("What it costs", [*made.shown("accuracy"), Facts("Time and cost", timing)]),
             *([speed_section(setup, history, speeds)] if speeds else []),
-            made_by(provenance),
         ],
-        subtitle=f"{config.data} ({setup.origin}), {config.model}, {config.seeds} seeds",
+        config,
+        setup.origin,
     )
-    folder.write_report(page)

@@ -8,6 +8,7 @@ from flax import linen as nn
 from flax import nnx
 from flax.core import FrozenDict, freeze
 
+from tests.adapters.over_seeds import alone_and_together
 from wormjax.adapters import from_linen
 
 
@@ -103,20 +104,12 @@ def test_jit_grad_and_vmap_over_seeds():
         return jnp.sum(output**3), state["batch_stats"]
 
     step = jax.value_and_grad(loss, has_aux=True)
-    jitted = jax.jit(step)
-    alone = [jitted(view.params, view.state, inputs()) for view in views]
-    assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(alone[0][1])) > 1
-
-    def stack(*leaves):
-        return jnp.stack(leaves)
-
-    params = jax.tree.map(stack, *[view.params for view in views])
-    state = jax.tree.map(stack, *[view.state for view in views])
-    together = jax.jit(jax.vmap(step, in_axes=(0, 0, None)))(params, state, inputs())
+    alone, together = alone_and_together(step, views, inputs())
+    assert max(float(jnp.abs(leaf[0]).max()) for leaf in jax.tree.leaves(alone[1])) > 1
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
         together,
-        jax.tree.map(stack, *alone),
+        alone,
     )
 
 

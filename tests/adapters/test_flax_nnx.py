@@ -11,6 +11,7 @@ import orbax.checkpoint as ocp
 import pytest
 from flax import linen, nnx
 
+from tests.adapters.over_seeds import alone_and_together
 from wormjax.adapters import View, from_linen, from_nnx, to_nnx
 
 
@@ -104,18 +105,10 @@ def test_jit_grad_and_vmap_over_seeds():
         return jnp.sum(output**3), state
 
     step = jax.value_and_grad(loss, has_aux=True)
-    jitted = jax.jit(step)
-    alone = [jitted(view.params, view.state, inputs()) for view in views]
-    assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(alone[0][1])) > 1
-
-    def stack(*leaves):
-        return jnp.stack(leaves)
-
-    params = jax.tree.map(stack, *[view.params for view in views])
-    state = jax.tree.map(stack, *[view.state for view in views])
-    together = jax.jit(jax.vmap(step, in_axes=(0, 0, None)))(params, state, inputs())
-    assert jax.tree.structure(together[1]) == jax.tree.structure(params)
-    for left, right in zip(values(together), values(jax.tree.map(stack, *alone)), strict=True):
+    alone, together = alone_and_together(step, views, inputs())
+    assert max(float(jnp.abs(leaf[0]).max()) for leaf in jax.tree.leaves(alone[1])) > 1
+    assert jax.tree.structure(together[1]) == jax.tree.structure(views[0].params)
+    for left, right in zip(values(together), values(alone), strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-4)
 
 

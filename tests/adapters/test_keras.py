@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.adapters.over_seeds import alone_and_together
 from wormjax.adapters import from_keras
 
 
@@ -90,20 +91,13 @@ def test_jit_grad_and_vmap_over_seeds(keras, make):
         return jnp.sum(output**3), state["norm"]
 
     step = jax.value_and_grad(loss, has_aux=True)
-    jitted = jax.jit(step)
-    alone = [jitted(view.params, view.state, inputs()) for view in views]
-    assert float(jnp.abs(alone[0][0][0] - alone[1][0][0])) > 1e-3
-
-    def stack(*leaves):
-        return jnp.stack(leaves)
-
-    params = jax.tree.map(stack, *[view.params for view in views])
-    state = jax.tree.map(stack, *[view.state for view in views])
-    together = jax.jit(jax.vmap(step, in_axes=(0, 0, None)))(params, state, inputs())
+    alone, together = alone_and_together(step, views, inputs())
+    losses = alone[0][0]
+    assert float(jnp.abs(losses[0] - losses[1])) > 1e-3
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
         together,
-        jax.tree.map(stack, *alone),
+        alone,
     )
 
 

@@ -118,9 +118,9 @@ class Dims:
             self._bind(*((a, b) if a.kind == "atom" else (b, a)))
             done = True
         elif a.kind == b.kind == "product":
-            done = self._align_products(a, b, reason)
+            done = self._align(a, b, "product", reason)
         elif a.kind == b.kind == "concat":
-            done = self._align_concats(a, b, reason)
+            done = self._align(a, b, "concat", reason)
         else:
             product, concat = (a, b) if a.kind == "product" else (b, a)
             done = self._distribute(product, concat, reason)
@@ -293,9 +293,9 @@ class Dims:
             at -= part.size
         return self.concat(left), self.new(0)
 
-    def _align_products(self, a: Dim, b: Dim, reason: Reason) -> bool:
-        """Unify two products factor by factor, splitting atoms where the boundaries differ."""
-        x, y = self._parts(a, "product")[::-1], self._parts(b, "product")[::-1]
+    def _align(self, a: Dim, b: Dim, kind: Kind, reason: Reason) -> bool:
+        """Unify two products or two concatenations part by part, dividing parts where the boundaries differ."""
+        x, y = (self._parts(dim, kind)[::-1] for dim in (a, b))
         while x and y:
             p, q = self.find(x[-1]), self.find(y[-1])
             if p.size == q.size:
@@ -304,32 +304,25 @@ class Dims:
                 y.pop()
                 continue
             big, small, stack = (p, q, x) if p.size > q.size else (q, p, y)
-            if big.size % small.size or big.kind == "concat":
+            divided = (
+                self._factored(big, small.size, reason)
+                if kind == "product"
+                else self._cut_once(big, small.size)
+            )
+            if divided is None:
                 return False
-            if big.kind == "product":  # bound to a product since the walk began
-                stack[-1:] = self._parts(big, "product")[::-1]
-                continue
-            split = [self.new(small.size), self.new(big.size // small.size)]
-            self.unify(big, self.product(split), reason)
-            stack[-1:] = split[::-1]
+            stack[-1:] = divided[::-1]
         return not x and not y
 
-    def _align_concats(self, a: Dim, b: Dim, reason: Reason) -> bool:
-        """Unify two concatenations piece by piece, cutting pieces where the boundaries differ."""
-        x, y = self._parts(a, "concat")[::-1], self._parts(b, "concat")[::-1]
-        while x and y:
-            p, q = self.find(x[-1]), self.find(y[-1])
-            if p.size == q.size:
-                self.unify(p, q, reason)
-                x.pop()
-                y.pop()
-                continue
-            big, small, stack = (p, q, x) if p.size > q.size else (q, p, y)
-            halves = self._cut_once(big, small.size)
-            if halves is None:
-                return False
-            stack[-1:] = list(halves)[::-1]
-        return not x and not y
+    def _factored(self, dim: Dim, size: int, reason: Reason) -> Sequence[Dim] | None:
+        """Make an axis a product whose slowest factor has a size; or return the product that it is already."""
+        if dim.size % size or dim.kind == "concat":
+            return None
+        if dim.kind == "product":  # bound to a product since the walk began
+            return self._parts(dim, "product")
+        factors = [self.new(size), self.new(dim.size // size)]
+        self.unify(dim, self.product(factors), reason)
+        return factors
 
     def _distribute(self, product: Dim, concat: Dim, reason: Reason) -> bool:
         """Unify a product with a concatenation by cutting the product's slowest factor."""

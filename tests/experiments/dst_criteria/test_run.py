@@ -1,7 +1,5 @@
 """A tiny run of the comparison of criteria: its files, its records, resuming, and refusals."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -16,27 +14,21 @@ TINY = (
     *("--checkpoint_seconds", "0"),
 )
 
-
-def call(path, *argv):
-    run = runs.call(main, path, *TINY, *argv)
-    return run.code, run.out, run.err
+call = runs.caller(main, *TINY)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    path = tmp_path_factory.mktemp("runs") / "dst"
-    code, out, err = call(path)
-    assert (code, err) == (0, "")
-    return path, out
+    return runs.succeeded(call(tmp_path_factory.mktemp("runs") / "dst"))
 
 
 @pytest.fixture(scope="module")
 def records(run):
-    return [json.loads(line) for line in (run[0] / "metrics.jsonl").read_text().splitlines()]
+    return run.records
 
 
 def test_the_files_of_a_run(run):
-    path, out = run
+    path = run.path
     names = {
         "config.json",
         "metrics.jsonl",
@@ -48,7 +40,7 @@ def test_the_files_of_a_run(run):
     assert {p.name for p in path.iterdir()} == names
     figures = {p.stem for p in (path / "figures").iterdir()}
     assert figures == {"accuracy_against_density", "jaccard", "critical_difference"}
-    assert "magnitude, gradient growth" in out
+    assert "magnitude, gradient growth" in run.out
     page = (path / "report.html").read_text()
     assert "masks simulate" in page.lower()
 
@@ -98,7 +90,7 @@ def test_arms_of_a_seed_share_their_first_weights(run, records):
         assert (np.diag(matrix) == 1.0).all()
         # random against magnitude is chance: 1/3 at p = 1/2
         assert abs(matrix[0, 1] - 1 / 3) < 0.05
-    summary = json.loads((run[0] / "summary.json").read_text())
+    summary = run.summary
     # static, magnitude and random with gradient growth, dense: whatever the density and the seed
     assert summary["timing"]["training programs compiled in this start"] == 4
 
@@ -120,22 +112,10 @@ def test_the_epoch_is_chosen_on_validation_unless_told(records):
 
 @pytest.mark.slow
 def test_a_run_that_was_cut_goes_on_to_the_same_bits(run, records, tmp_path):
-    path = run[0]
     ends = [n for n, r in enumerate(records, 1) if r["kind"] == "result"]
-    config = json.loads((path / "config.json").read_text())
-    cut = tmp_path / "cut"
-    cut.mkdir()
-    (cut / "config.json").write_text(json.dumps(config))
-    lines = (path / "metrics.jsonl").read_text().splitlines()
-    keep = ends[-2]  # the last training is lost
-    (cut / "metrics.jsonl").write_text("".join(line + "\n" for line in lines[:keep]))
-    code, _, err = call(cut, "--resume")
-    assert (code, err) == (0, "")
-    again = [json.loads(line) for line in (cut / "metrics.jsonl").read_text().splitlines()]
-    timeless = [
-        [{k: v for k, v in r.items() if k != "seconds"} for r in rs] for rs in (records, again)
-    ]
-    assert timeless[0] == timeless[1]
+    cut = runs.cut(run, ends[-2], tmp_path / "cut")  # the last training is lost
+    again = runs.succeeded(call(cut, "--resume"))
+    assert again.untimed("seconds") == run.untimed("seconds")
 
 
 @pytest.mark.parametrize(
@@ -150,10 +130,7 @@ def test_a_run_that_was_cut_goes_on_to_the_same_bits(run, records, tmp_path):
     ],
 )
 def test_wrong_calls_get_their_sentence(tmp_path, flags, sentence):
-    code, _, err = call(tmp_path / "new", *flags)
-    assert code == 2
-    assert sentence in " ".join(err.split())
-    assert not (tmp_path / "new").exists()
+    runs.check_refused(call(tmp_path / "new", *flags), sentence)
 
 
 def test_the_presets_are_the_papers_grids():

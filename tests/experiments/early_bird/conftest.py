@@ -1,7 +1,5 @@
 """Tiny runs of the experiment, made once and read by many tests."""
 
-from pathlib import Path
-
 import pytest
 
 from experiments.early_bird.__main__ import main
@@ -14,10 +12,7 @@ TINY = (
     *("--draw_epochs", "1", "2", "--prune_ratios", "0.3"),
 )
 
-
-def call(path: Path, *argv: str) -> Run:
-    """Run the experiment in this process."""
-    return runs.call(main, path, *argv)
+call = runs.caller(main)
 
 
 @pytest.fixture(scope="session")

@@ -18,47 +18,36 @@ TINY = (
     *("--spectrum_density", "0.1", "--checkpoint_seconds", "0"),
 )
 
-
-def call(path, *argv):
-    run = runs.call(main, path, *TINY, *argv)
-    return run.code, run.out, run.err
-
-
-def read(path):
-    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+call = runs.caller(main, *TINY)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    path = tmp_path_factory.mktemp("runs") / "foresight"
-
     def save(figure, path):  # drawn once, for the page: tests of experiments.report save pictures
         path.parent.mkdir(exist_ok=True)
         path.touch()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("experiments.foresight._page.save_figure", save)
-        code, out, err = call(path)
-    assert (code, err) == (0, "")
-    return path, out
+        patch.setattr("experiments._report_page.save_figure", save)
+        return runs.succeeded(call(tmp_path_factory.mktemp("runs") / "foresight"))
 
 
 def test_the_files_of_a_run(run):
-    path, out = run
+    path = run.path
     assert {p.name for p in path.iterdir()} == {
         *("config.json", "metrics.jsonl", "summary.json", "report.html", "figures"),
         *("checkpoints", "pruning_set.json"),
     }
     figures = {p.stem for p in (path / "figures").iterdir()}
     assert figures == {"accuracy_against_density", "layer_densities", "ntk_spectrum"}
-    assert "sparsity 90.00%" in out
+    assert "sparsity 90.00%" in run.out
     assert "masks simulate" in (path / "report.html").read_text().lower()
     chosen = json.loads((path / "pruning_set.json").read_text())
     assert len(set(chosen["rows"])) == 20
 
 
 def test_every_arm_has_its_count_and_its_layers(run):
-    records = read(run[0])
+    records = run.records
     results = {(r["arm"], r["seed"]): r for r in records if r["kind"] == "result"}
     assert len(results) == 5 * 2
     size = 64 * 300 + 300 * 100 + 100 * 10
@@ -69,12 +58,12 @@ def test_every_arm_has_its_count_and_its_layers(run):
         assert not result["collapsed"]
         assert ("spectrum" in result) == (seed == 0 and not arm.endswith("0.3"))
     assert results[("dense", 0)]["weights"] != results[("dense", 1)]["weights"]
-    summary = json.loads((run[0] / "summary.json").read_text())
+    summary = run.summary
     assert summary["timing"]["training programs compiled in this start"] == 1
 
 
 def test_the_epoch_is_chosen_on_validation(run):  # defect 11: the last epoch, on test images
-    records = read(run[0])
+    records = run.records
     history = History(records)
     mine = [r for r in records if (r["kind"], r["arm"], r["seed"]) == ("epoch", "random-0.1", 0)]
     best = max(mine, key=lambda r: r["validation_accuracy"])
@@ -95,21 +84,11 @@ def test_pruning_and_test_images_are_disjoint_and_of_one_size():  # defect 12
 
 @pytest.mark.slow
 def test_a_run_that_was_cut_goes_on_to_the_same_bits(run, tmp_path):
-    path, records = run[0], read(run[0])
-    ends = [n for n, r in enumerate(records, 1) if r["kind"] == "result"]
-    cut = tmp_path / "cut"
-    cut.mkdir()
-    for name in ("config.json", "pruning_set.json"):
-        (cut / name).write_text((path / name).read_text())
-    lines = (path / "metrics.jsonl").read_text().splitlines()
-    (cut / "metrics.jsonl").write_text("".join(line + "\n" for line in lines[: ends[-3]]))
-    code, _, err = call(cut, "--resume")
-    assert (code, err) == (0, "")
+    ends = [n for n, r in enumerate(run.records, 1) if r["kind"] == "result"]
+    cut = runs.cut(run, ends[-3], tmp_path / "cut", "pruning_set.json")
+    again = runs.succeeded(call(cut, "--resume"))
     timed = ("seconds", "prune_seconds")
-    timeless = [
-        [{k: v for k, v in r.items() if k not in timed} for r in rs] for rs in (records, read(cut))
-    ]
-    assert timeless[0] == timeless[1]
+    assert again.untimed(*timed) == run.untimed(*timed)
 
 
 @pytest.mark.slow
@@ -117,24 +96,24 @@ def test_a_first_training_that_was_cut_goes_on_to_the_same_bits(tmp_path):
     path = tmp_path / "run"
     flags = ("--pretrain_data", "digits", "--pretrain_epochs", "2", "--pretrain_milestones", "1")
     flags += ("--seeds", "1", "--methods", "random", "--densities", "0.1")
-    assert call(path, *flags)[0] == 0
-    whole = {r["arm"]: r["weights"] for r in read(path) if r["kind"] == "result"}
+    run = runs.succeeded(call(path, *flags))
+    whole = {r["arm"]: r["weights"] for r in run.records if r["kind"] == "result"}
     # what a kill in its second epoch would have left
     (path / "metrics.jsonl").write_text("")
     for store in (path / "checkpoints").iterdir():
         for saved in sorted(store.iterdir())[-1:] if "pretrained" in store.name else [store]:
             shutil.rmtree(saved)
     [_] = (path / "checkpoints" / "pretrained-0").iterdir()
-    assert call(path, *flags, "--resume")[0] == 0
-    assert {r["arm"]: r["weights"] for r in read(path) if r["kind"] == "result"} == whole
+    again = runs.succeeded(call(path, *flags, "--resume"))
+    assert {r["arm"]: r["weights"] for r in again.records if r["kind"] == "result"} == whole
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ablation", ["shuffled", "reinitialised", "inverted", "dense_head"])
 def test_ablations_run(tmp_path, ablation):
     flags = ("--ablation", ablation, "--seeds", "1", "--densities", "0.1")
-    assert call(tmp_path / "run", *flags)[0] == 0
-    results = [r for r in read(tmp_path / "run") if r["kind"] == "result"]
+    run = runs.succeeded(call(tmp_path / "run", *flags))
+    results = [r for r in run.records if r["kind"] == "result"]
     for r in results:
         if ablation == "dense_head":
             assert r["layers"]["head/kernel"] == 1.0
@@ -156,10 +135,7 @@ def test_ablations_run(tmp_path, ablation):
     ],
 )
 def test_wrong_calls_get_their_sentence(tmp_path, flags, sentence):
-    code, _, err = call(tmp_path / "new", *flags)
-    assert code == 2
-    assert sentence in " ".join(err.split())
-    assert not (tmp_path / "new").exists()
+    runs.check_refused(call(tmp_path / "new", *flags), sentence)
 
 
 def test_the_presets_are_the_papers_grids():  # defect 1: every shipped config validates

@@ -8,11 +8,11 @@ from experiments.layer_tickets._config import DENSE, PRESETS, Arm, LayerConfig
 from experiments.layer_tickets._measures import History, flops_saved, measure, winning
 from experiments.layer_tickets._page import (
     cost_table,
-    pictures,
     result_tables,
     results_table,
     stages_table,
 )
+from experiments.layer_tickets._pictures import pictures
 from experiments.report import figure_svg
 
 CONFIG = LayerConfig(
@@ -149,7 +149,17 @@ def test_rewound_tickets_have_their_table_and_no_time():
     alone = dataclasses.replace(config, criteria=(), filters=())
     one = measure(History(records(alone)), alone)
     assert len(result_tables(one, alone)) == 2
-    assert set(pictures(one, alone)) == {"robustness"}
+    made = pictures(one, alone)
+    by_epoch = {"accuracy_by_rewind_epoch_1", "accuracy_by_rewind_epoch_2"}
+    assert set(made) == {"robustness", *by_epoch}
+    [axes] = made["accuracy_by_rewind_epoch_1"].axes
+    lines = {line.get_label(): line for line in axes.lines}
+    assert set(lines) == {"kl", "random", "dense"}
+    assert list(lines["kl"].get_xdata()) == [0, 25]
+    assert list(lines["kl"].get_ydata()) == pytest.approx([0.8, 0.8])
+    [legend] = made["robustness"].legends
+    assert [t.get_text() for t in legend.get_texts()] == ["dense", "kl from 25", "random from 25"]
+    assert set(pictures(measured, config)) > by_epoch
     assert "Under corruptions" in cost_table(one, alone).text()
     assert stages_table(History(records(alone)), alone) is None
 

@@ -6,11 +6,13 @@ import jax
 import numpy as np
 import pytest
 
+from experiments._arms_job import ArmsJob
 from experiments._folder import RunFolder
 from experiments.layer_tickets._config import DENSE, PRESETS, Arm
 from experiments.layer_tickets._rewound import Rewinding
 from experiments.layer_tickets._setup import Setup
-from experiments.training import CheckpointError
+from experiments.layer_tickets._unit import Unit
+from experiments.training import CheckpointError, MetricsLog
 
 SEED = 3
 
@@ -66,3 +68,26 @@ def test_weights_schedule_and_batches_go_on_from_the_epoch(setup, rewinding):
 def test_a_dense_network_that_failed_is_a_sentence(rewinding):
     with pytest.raises(CheckpointError, match="dense network of seed 3 kept no state of epoch 2"):
         rewinding.draw(Arm("random", 1, 2), SEED)
+
+
+class Told(list):
+    """Stands for the progress display; a training would ask for more than notes."""
+
+    note = list.append
+
+
+def test_without_the_dense_network_a_ticket_fails_with_a_sentence(setup, rewinding):
+    folder, told = rewinding._folder, Told()
+    with MetricsLog(folder.metrics) as log:
+        log.write({"kind": "failure", "arm": "dense", "seed": SEED, "why": "it diverged"})
+
+    class OneTicket(ArmsJob):
+        def units(self, folder, progress):
+            return lambda arm, seed: Unit(setup, folder, rewinding, progress, arm, seed)
+
+    failures = OneTicket([DENSE, Arm("random", 1)], [SEED]).run(folder, told)
+    assert failures["dense"] == "it diverged"
+    assert "features of the dense network of seed 3" in failures["random-1"]
+    assert f"(features-{SEED}.npy)" in failures["random-1"]
+    assert "another folder" in failures["random-1"]
+    assert [r["kind"] for r in folder.records()] == ["failure", "failure"]  # it did not train

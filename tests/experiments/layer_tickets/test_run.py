@@ -1,6 +1,5 @@
 """A tiny run of the study: its files, its records, resuming, and refusals."""
 
-import json
 import sys
 
 import pytest
@@ -14,28 +13,22 @@ TINY = (
     *("--checkpoint_seconds", "0", "--score_per_class", "2"),
 )
 
-
-def call(path, *argv):
-    run = runs.call(main, path, *TINY, *argv)
-    return run.code, run.out, run.err
+call = runs.caller(main, *TINY)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    path = tmp_path_factory.mktemp("runs") / "layers"
-    code, out, err = call(path)
-    assert (code, err) == (0, "")
-    return path, out
+    return runs.succeeded(call(tmp_path_factory.mktemp("runs") / "layers"))
 
 
 @pytest.fixture(scope="module")
 def records(run):
-    return [json.loads(line) for line in (run[0] / "metrics.jsonl").read_text().splitlines()]
+    return run.records
 
 
 @pytest.mark.slow
 def test_the_files_of_a_run(run):
-    path, out = run
+    path = run.path
     names = {
         "config.json",
         "metrics.jsonl",
@@ -45,10 +38,10 @@ def test_the_files_of_a_run(run):
         "checkpoints",
     }
     assert {p.name for p in path.iterdir()} == names
-    assert "Blocks removed at initialisation" in out
+    assert "Blocks removed at initialisation" in run.out
     page = (path / "report.html").read_text()
     assert "assumed and not measured" in page
-    summary = json.loads((path / "summary.json").read_text())
+    summary = run.summary
     assert summary["emission_constants"] == {
         "power_kw": 0.1,
         "kg_per_kwh": 0.4,
@@ -75,50 +68,33 @@ def test_a_ticket_has_a_block_less_and_the_control_as_many_filters(records):
 
 @pytest.mark.slow
 def test_trained_criteria_are_rewound(tmp_path):
-    path = tmp_path / "rewound"
     kinds = ("hrank", "expect_abs", "pls_vip", "kl", "cka", "random")
     flags = ("--criteria", "--filters", "--seeds", "1", "--trained", *kinds, "--rewind_to", "1")
-    code, out, err = call(path, *flags)
-    assert (code, err) == (0, "")
-    assert "Blocks removed after training, rewound to an epoch, p = 1" in out
-    assert "Tickets of the trained network" in (path / "report.html").read_text()
-    found = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    run = runs.succeeded(call(tmp_path / "rewound", *flags))
+    assert "Blocks removed after training, rewound to an epoch, p = 1" in run.out
+    assert "Tickets of the trained network" in (run.path / "report.html").read_text()
     epochs = {}
-    for r in found:
+    for r in run.records:
         if r["kind"] == "epoch":
             epochs.setdefault(r["arm"], []).append(r["epoch"])
     assert epochs == {"dense": [1, 2]} | {f"{kind}-1-from1": [2] for kind in kinds}
-    results = {r["arm"]: r for r in found if r["kind"] == "result"}
+    results = {r["arm"]: r for r in run.records if r["kind"] == "result"}
     assert all(len(results[f"{kind}-1-from1"]["removed"]) == 1 for kind in kinds)
 
 
 @pytest.mark.slow
 def test_a_run_that_was_cut_goes_on_to_the_same_bits(run, records, tmp_path):
-    path = run[0]
     ends = [n for n, r in enumerate(records, 1) if r["kind"] == "result"]
-    cut = tmp_path / "cut"
-    cut.mkdir()
-    (cut / "config.json").write_text((path / "config.json").read_text())
-    (cut / "checkpoints").mkdir()
-    for file in (path / "checkpoints").glob("features-*.npy"):
-        (cut / "checkpoints" / file.name).write_bytes(file.read_bytes())
-    lines = (path / "metrics.jsonl").read_text().splitlines()
-    (cut / "metrics.jsonl").write_text("".join(line + "\n" for line in lines[: ends[-2]]))
-    code, _, err = call(cut, "--resume")
-    assert (code, err) == (0, "")
-    again = [json.loads(line) for line in (cut / "metrics.jsonl").read_text().splitlines()]
-    timeless = [
-        [{k: v for k, v in r.items() if k != "seconds"} for r in rs] for rs in (records, again)
-    ]
-    assert timeless[0] == timeless[1]
+    features = [f"checkpoints/features-{seed}.npy" for seed in (0, 1)]
+    cut = runs.cut(run, ends[-2], tmp_path / "cut", *features)
+    again = runs.succeeded(call(cut, "--resume"))
+    assert again.untimed("seconds") == run.untimed("seconds")
 
 
 def test_energy_without_codecarbon_is_a_wrong_call(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "codecarbon", None)
-    code, _, err = call(tmp_path / "new", "--measure_energy")
-    assert code == 2
-    assert "leave out --measure_energy" in " ".join(err.split())
-    assert not (tmp_path / "new").exists()
+    run = call(tmp_path / "new", "--measure_energy")
+    runs.check_refused(run, "leave out --measure_energy")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +106,4 @@ def test_energy_without_codecarbon_is_a_wrong_call(tmp_path, monkeypatch):
     ],
 )
 def test_wrong_calls_get_their_sentence(tmp_path, flags, sentence):
-    code, _, err = call(tmp_path / "new", *flags)
-    assert code == 2
-    assert sentence in " ".join(err.split())
-    assert not (tmp_path / "new").exists()
+    runs.check_refused(call(tmp_path / "new", *flags), sentence)

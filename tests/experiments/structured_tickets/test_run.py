@@ -1,7 +1,5 @@
 """A tiny run of the comparison of structured tickets: its files, its records, going on, and refusals."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -18,27 +16,17 @@ TINY = (
     *("--methods", "refill", "regroup", "--rewind", "1it"),
 )
 
-
-def call(path, *argv):
-    run = runs.call(main, path, *TINY, *argv)
-    return run.code, run.out, run.err
-
-
-def read(path):
-    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+call = runs.caller(main, *TINY)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    path = tmp_path_factory.mktemp("runs") / "tickets"
-    code, out, err = call(path)
-    assert (code, err) == (0, "")
-    return path, out
+    return runs.succeeded(call(tmp_path_factory.mktemp("runs") / "tickets"))
 
 
 @pytest.mark.slow
 def test_the_files_and_records_of_a_run(run):
-    path, out = run
+    path = run.path
     assert {p.stem for p in (path / "figures").iterdir()} == {
         "accuracy_against_density",
         "accuracy_against_executed",
@@ -47,9 +35,9 @@ def test_the_files_and_records_of_a_run(run):
     }
     saved = {p.name for p in (path / "checkpoints").iterdir()}
     assert saved == {"imp-0", "blocks-2.npz", "before-2.npz"}  # of what is over, only what is read
-    assert "extreme winning sparsity" in " ".join(out.split())
+    assert "extreme winning sparsity" in " ".join(run.out.split())
     assert "Executed is what a" in (path / "report.html").read_text()
-    records = read(path)
+    records = run.records
     levels = [r for r in records if r["kind"] == "level"]
     total = 64 * 64 + 64 * 64  # the head is not pruned
     assert [r["kept"] for r in levels] == [total, 6554, 5243]
@@ -59,30 +47,23 @@ def test_the_files_and_records_of_a_run(run):
         assert 0 < results[arm]["executed"] <= results[arm]["nominal"] + 1e-9 < 1
         assert results[arm]["latency"]["2"]["ticket"] > 0
         assert results[arm]["macs_share"] < 1
-    summary = json.loads((path / "summary.json").read_text())
-    assert {a["arm"] for a in summary["arms"]} == {"dense", "imp", "refill", "regroup"}
+    assert {a["arm"] for a in run.summary["arms"]} == {"dense", "imp", "refill", "regroup"}
 
 
 @pytest.mark.slow
 def test_a_run_that_was_cut_goes_on_to_the_same_numbers(run, tmp_path):
-    path, _ = run
-    before = read(path)
+    path, timed = run.path, ("seconds", "latency")
+    before = run.untimed(*timed)
     lines = (path / "metrics.jsonl").read_text().splitlines()
     end = next(n for n, r in enumerate(before, 1) if r.get("arm") == "refill-2")
     (path / "metrics.jsonl").write_text("".join(line + "\n" for line in lines[:end]))
-    code, _, err = call(path, "--resume")
-    assert (code, err) == (0, "")
-    timeless = [
-        [{k: v for k, v in r.items() if k not in ("seconds", "latency")} for r in rs]
-        for rs in (before, read(path))
-    ]
-    assert timeless[0] == timeless[1]
+    assert runs.succeeded(call(path, "--resume")).untimed(*timed) == before
     record = path / "checkpoints" / "imp-0" / "level_001" / "record.json"
     record.write_text("torn")
     (path / "metrics.jsonl").write_text("")
-    code, _, err = call(path, "--resume")
-    assert code != 0
-    assert "level_001 is damaged" in " ".join(err.split())
+    damaged = call(path, "--resume")
+    assert damaged.code != 0
+    assert "level_001 is damaged" in " ".join(damaged.err.split())
 
 
 def test_the_sparsest_ticket_that_wins():
@@ -126,10 +107,7 @@ def test_the_sparsest_ticket_that_wins():
     ],
 )
 def test_wrong_calls_get_their_sentence(tmp_path, flags, sentence):
-    code, _, err = call(tmp_path / "new", *flags)
-    assert code == 2
-    assert sentence in " ".join(err.split())
-    assert not (tmp_path / "new").exists()
+    runs.check_refused(call(tmp_path / "new", *flags), sentence)
 
 
 def test_the_presets_are_the_papers_recipes():
@@ -144,14 +122,13 @@ def test_the_presets_are_the_papers_recipes():
 
 @pytest.mark.slow
 def test_one_ticket_is_pruned_trained_and_measured(tmp_path):
-    code, out, err = call(tmp_path / "tickets", "--epochs", "1", "--rounds", "1", "--structured_every", "1",
-                          "--methods", "refill", "--limit", "64")  # fmt: skip
-    assert (code, err) == (0, "")
-    [_, refilled] = [r for r in read(tmp_path / "tickets") if r["kind"] == "result"]
+    flags = ("--epochs", "1", "--rounds", "1", "--structured_every", "1", "--methods", "refill")
+    run = runs.succeeded(call(tmp_path / "tickets", *flags, "--limit", "64"))
+    [_, refilled] = [r for r in run.records if r["kind"] == "result"]
     assert refilled["nominal"] == pytest.approx(0.8, abs=0.02)
     assert refilled["executed"] < refilled["nominal"]
     assert refilled["macs_share"] < 1
-    assert "refill" in out
+    assert "refill" in run.out
 
 
 def test_i6_i7_splits_are_disjoint_and_networks_see_normalised_images():

@@ -1,7 +1,5 @@
 """Tiny runs of the main job, made once and read by many tests."""
 
-from pathlib import Path
-
 import pytest
 
 from experiments.worm.__main__ import main
@@ -14,10 +12,7 @@ TINY = (
     *("--speed_rounds", "4"),
 )
 
-
-def call(path: Path, *argv: str) -> Run:
-    """Run the main job in this process."""
-    return runs.call(main, path, *argv)
+call = runs.caller(main)
 
 
 @pytest.fixture(scope="session")
