@@ -41,3 +41,7 @@ def keras(tmp_path_factory):
         patch.setenv("KERAS_BACKEND", "jax")
         patch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))
         return pytest.importorskip("keras", reason="Keras is an extra: pip install wormjax[keras]")
+
+
+def pytest_collection_finish(session):
+    gc.freeze()  # what was imported stays

@@ -22,7 +22,7 @@ def _bits_by_numpy(mask: np.ndarray, axis: int) -> np.ndarray:
 LENGTHS = st.sampled_from([0, 1, 3, 8, 17])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(LENGTHS, min_size=1, max_size=3), st.data())
 def test_pack_then_unpack_is_the_identity_at_one_bit_an_entry(shape, data):
     shape = tuple(shape)

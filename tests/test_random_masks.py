@@ -19,7 +19,7 @@ def _masks(counts):
     return {**masks, "never": jnp.array(True)}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.integers(0, 2**31 - 1),
     st.tuples(st.integers(0, 12), st.integers(0, 9), st.integers(0, 5)),
@@ -34,7 +34,7 @@ def test_every_leaf_keeps_its_count(seed, counts):
     assert bool(drawn["never"])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**31 - 1), st.integers(0, 9), st.integers(0, 9))
 def test_masks_of_growing_counts_are_nested(seed, few, many):
     few, many = sorted((few, many))

@@ -72,6 +72,9 @@ SCORES = {
 }
 # what they compile is dear; on most trees the cheaper ones stand for them in the normal run
 DEAR = {"grasp", "px_exact", "px_gated", "synflow_l2"}
+# on every tree in every run; what the others share with them, trees included, is one protocol
+ON_EVERY_TREE = {"magnitude", "snip", "synflow"}
+ON_ITS_KIND = {"dict", "nnx_state", "bfloat16", "integers_and_keys", "scanned", "part", "empty"}
 
 
 class Pair(NamedTuple):
@@ -155,13 +158,20 @@ TREES = {
 }
 EMPTY = {"part_without_arrays", "part_without_weights", "empty", "hidden_node"}
 
+
+def _in_every_run(name, tree):
+    if name in DEAR:
+        return tree == "part"
+    return name in ON_EVERY_TREE or tree in ON_ITS_KIND
+
+
 each_score = pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.slow] if n in DEAR else []) for n in SCORES]
 )
 each_pair = pytest.mark.parametrize(
     ("name", "tree"),
     [
-        pytest.param(n, t, marks=[pytest.mark.slow] if n in DEAR and t != "part" else [])
+        pytest.param(n, t, marks=[] if _in_every_run(n, t) else [pytest.mark.slow])
         for n in SCORES
         for t in TREES
     ],

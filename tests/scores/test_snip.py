@@ -36,7 +36,7 @@ def test_quadratic_oracle_under_a_mask():
     assert tree["theta"].tolist() == [[2.0, 0.0]]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_random_quadratics(seed):
     rng = np.random.default_rng(seed)

@@ -47,7 +47,13 @@ def drawn(tree):
 
 
 @pytest.mark.parametrize("differentiate", [False, True], ids=["value", "gradient"])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        n if n in ("resnet", "transformer") else pytest.param(n, marks=pytest.mark.slow)
+        for n in NETWORKS
+    ],
+)
 def test_a_shrunk_network_costs_what_the_narrow_one_costs(name, differentiate):
     make, widths = NETWORKS[name]
     whole = make(*widths)

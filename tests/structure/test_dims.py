@@ -117,7 +117,7 @@ def random_program(data: st.DataObject) -> Program:
     return program
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data(), st.integers(0, 2**32 - 1))
 def test_masks_of_free_atoms_keep_every_relation(data: st.DataObject, seed: int) -> None:
     program = random_program(data)
@@ -134,7 +134,7 @@ def test_masks_of_free_atoms_keep_every_relation(data: st.DataObject, seed: int)
         )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=66, deadline=None)
 @given(st.data())
 def test_an_axis_with_a_reason_is_whole_and_so_are_its_atoms(data: st.DataObject) -> None:
     program = random_program(data)
@@ -147,7 +147,7 @@ def test_an_axis_with_a_reason_is_whole_and_so_are_its_atoms(data: st.DataObject
         assert set(map(str, program.dims.reasons(axis))) <= {str(MIXED), str(HELD)}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=66, deadline=None)
 @given(st.data())
 def test_project_finds_every_place_of_every_unit(data: st.DataObject) -> None:
     program = random_program(data)
@@ -185,7 +185,7 @@ class Labels:
             self.parent[self.find(x)] = self.find(y)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_without_products_units_are_exactly_the_classes_of_entries(data: st.DataObject) -> None:
     # even sizes and even cuts leave no piece of one entry, which would never be a unit
@@ -231,7 +231,7 @@ def test_without_products_units_are_exactly_the_classes_of_entries(data: st.Data
     assert found == {frozenset(places) for places in classes.values()}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=33, deadline=None)
 @given(st.data())
 def test_with_lists_every_unit_is_a_class_of_entries_and_all_units_of_an_atom_occur_alike(
     data: st.DataObject,
@@ -330,7 +330,7 @@ def _ends(sizes: list[int]) -> set[int]:
 factors = st.lists(st.sampled_from([2, 3, 4]), min_size=1, max_size=4)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(factors, st.permutations(range(4)), st.lists(st.booleans(), min_size=3, max_size=3))
 def test_two_factorisations_have_the_atoms_of_their_common_refinement(
     left: list[int], order: list[int], merged: list[bool]

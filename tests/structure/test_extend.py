@@ -95,7 +95,7 @@ def extend(groups, params, masks):
 
 
 @pytest.mark.parametrize("name", NETS)
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=4, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_law_the_extension_is_the_plans(name, data):
     groups, params = FOUND[name]

@@ -65,8 +65,18 @@ def by_loops(groups, params, strength, by_size):
     return total, pull
 
 
-@pytest.mark.parametrize("by_size", [False, True])
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize(
+    ("name", "by_size"),
+    [
+        ("stream", False),
+        ("stream", True),
+        *(
+            pytest.param(n, b, marks=pytest.mark.slow)
+            for n in ("chain", "heads")
+            for b in (False, True)
+        ),
+    ],
+)
 def test_penalty_and_pull_are_those_of_loops_over_units(name, by_size):
     with jax.enable_x64(True):
         groups, params = net(name, jnp.float64)
@@ -117,7 +127,9 @@ def test_a_unit_of_zeros_is_not_pulled_and_no_nan_appears():
     jax.tree.map(lambda p: np.testing.assert_array_equal(p, 0), pull)
 
 
-@pytest.mark.parametrize("opt", [optax.sgd(0.1), optax.sgd(0.1, momentum=0.9), optax.adam(0.01)])
+@pytest.mark.parametrize(
+    "opt", [optax.sgd(0.1, momentum=0.9), pytest.param(optax.adam(0.01), marks=pytest.mark.slow)]
+)
 def test_any_chain_shrinks_units_that_the_loss_does_not_need(opt):
     groups, params = net("chain")
     tx = optax.chain(group_lasso(groups, 0.2), opt)

@@ -16,12 +16,9 @@ from wormjax._paths import leaf_names
 from wormjax.structure import find_groups, plan, shrink
 
 RESNET18 = pytest.param("resnet18", marks=pytest.mark.slow)
-NETWORKS = [
-    RESNET18,
-    "shufflenet",
-    "bert",
-    "gpt",
-]  # convolutions and sequences, with a state and without
+BERT = pytest.param("bert", marks=pytest.mark.slow)
+# convolutions and sequences, with a state and without
+NETWORKS = [RESNET18, "shufflenet", BERT, "gpt"]
 
 
 @pytest.fixture(autouse=True)
@@ -79,9 +76,7 @@ def test_keeping_everything_changes_nothing(name):
     )
 
 
-@pytest.mark.parametrize(
-    "name", [RESNET18, "shufflenet", pytest.param("bert", marks=pytest.mark.slow), "gpt"]
-)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_two_shrinks_are_one(name):
     example, groups, _, _ = made(name)
     tx = optax.sgd(0.1, momentum=0.9)

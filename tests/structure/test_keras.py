@@ -92,7 +92,11 @@ def sequential(keras):
 SMALL = {convolutional: 5, sequential: 5}
 
 
-@pytest.mark.parametrize("make", SMALL, ids=lambda make: make.__name__)
+@pytest.mark.parametrize(
+    "make",
+    [sequential, pytest.param(convolutional, marks=pytest.mark.slow)],
+    ids=lambda make: make.__name__,
+)
 def test_small_networks_pruned_at_random(make, keras, check_function):
     model, x = make(keras)
     view = from_keras(model)

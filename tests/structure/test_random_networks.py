@@ -7,7 +7,7 @@ from random_networks import build, networks
 CHECKS = settings(
     deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None
 )
-QUARTERS = 4  # so that workers share them
+QUARTERS = 4  # the first is in every run
 
 
 def _check(network, check_function, seed):
@@ -16,7 +16,9 @@ def _check(network, check_function, seed):
     assert checked.free >= 1
 
 
-@pytest.mark.parametrize("quarter", range(QUARTERS))
+@pytest.mark.parametrize(
+    "quarter", [0, *(pytest.param(q, marks=pytest.mark.slow) for q in range(1, QUARTERS))]
+)
 def test_a_hundred_networks(quarter, check_function):
     @settings(CHECKS, max_examples=25)
     @given(networks)

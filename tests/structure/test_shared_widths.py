@@ -130,7 +130,7 @@ def fit(apply, params, opt_state, tx, hold=None, steps=5):
     return params
 
 
-@pytest.mark.parametrize("norm", [batch_norm, layer_norm])
+@pytest.mark.parametrize("norm", [pytest.param(batch_norm, marks=pytest.mark.slow), layer_norm])
 def test_trained_together_as_each_would_be_alone(norm):
     # the norm over the layer's width is the one that needs masks to hold the padding at zero
     apply, tx = network(norm), optax.adam(0.03)
@@ -157,7 +157,7 @@ def test_trained_together_as_each_would_be_alone(norm):
     assert min(moved.values()) > 1e-3
 
 
-@pytest.mark.parametrize("name", ["shufflenet", "gpt"])
+@pytest.mark.parametrize("name", ["shufflenet", pytest.param("gpt", marks=pytest.mark.slow)])
 def test_networks_of_the_zoo_stack(name):
     example = CASES[name]()
     params, state, inputs = example.params, example.state, example.inputs

@@ -116,7 +116,7 @@ def test_every_broken_file_is_noticed(ticket, saved):
     for file in files:
         content = file.read_bytes()
         broken = [content[: len(content) // 2], content[:-1], b"", None]
-        for place in rng.integers(len(content), size=8):
+        for place in rng.integers(len(content), size=3):
             flip = bytes([content[place] ^ (1 << rng.integers(8))])
             broken.append(content[:place] + flip + content[place + 1 :])
         for bytes_ in broken:

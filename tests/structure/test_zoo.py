@@ -10,6 +10,13 @@ import wormjax as wj
 from wormjax.structure import find_groups, plan, shrink
 
 pytestmark = pytest.mark.usefixtures("as_users_have_it")
+# every run prunes each network once: one half of them at random, the other half by score
+AT_RANDOM = sorted(CASES)[::2]
+
+
+def in_every_run(names):
+    """All cases, those that are not named marked slow."""
+    return [n if n in names else pytest.param(n, marks=pytest.mark.slow) for n in CASES]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -20,7 +27,7 @@ def test_groups_are_those_of_the_architecture(name):
     assert not groups.traced.diagnostics
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", in_every_run(AT_RANDOM))
 def test_pruned_at_random_it_equals_the_masked_network(name, check_function):
     example = CASES[name]()
     checked = check_function(example.apply, example.params, *example.inputs, state=example.state)
@@ -44,7 +51,7 @@ def test_pruned_at_random_at_every_ratio(name, ratio, check_function):
         assert checked.free >= example.groups
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", in_every_run(set(CASES) - set(AT_RANDOM)))
 def test_pruned_by_score_through_the_public_functions(name):
     example = CASES[name]()
     params, state, inputs = example.params, example.state, example.inputs

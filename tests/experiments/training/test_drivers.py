@@ -128,9 +128,24 @@ def by_hand(step, state, masks, epochs, steps=None):
     return state, sums
 
 
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("seeds", [1, 3])
-@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize(
+    ("net", "seeds", "masked"),
+    [
+        ("mlp", 1, False),
+        ("mlp", 3, True),
+        ("conv", 1, True),
+        ("conv", 3, False),
+        *(
+            pytest.param(net, seeds, masked, marks=pytest.mark.slow)
+            for net, seeds, masked in (
+                ("mlp", 1, True),
+                ("mlp", 3, False),
+                ("conv", 1, False),
+                ("conv", 3, True),
+            )
+        ),
+    ],
+)
 def test_loop_and_scan_are_equal_and_right(net, seeds, masked):
     tx = optimizer()
     step = make_step(NETS[net][0], tx, augment=noise)

@@ -123,6 +123,7 @@ def test_eb_d9_a_stream_keeps_masked_channels_where_another_layer_needs_them():
         assert not np.asarray(values[name])[~np.asarray(left[name])].any()
 
 
+@pytest.mark.slow
 def test_a_residual_network_is_built_narrow_and_is_the_same():
     """What the speed table calls built narrow: blocks with widths of their own."""
     setup = setup_of("digits_resnet")
