@@ -1,8 +1,6 @@
 """The Early-Bird detector, against a detector written with plain lists and exact fractions."""
 
 import io
-import itertools
-import math
 from fractions import Fraction
 
 import jax
@@ -13,142 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import wormjax as wj
-
-WIDTHS = {"a": 7, "b": 5}  # two ranked leaves; "c" is never pruned
-TOTAL = sum(WIDTHS.values())
-
-
-def as_given(params):
-    """A score for tests: the parameters are the scores."""
-    return params
-
-
-def tree(values):
-    """Scores of the two leaves from a flat list, with a leaf that is never pruned beside them."""
-    flat = jnp.asarray(np.asarray(values, np.float32))
-    return {"a": flat[:7], "b": flat[7:], "c": jnp.array(jnp.inf)}
-
-
-def one_leaf(values):
-    return {"bn": {"scale": jnp.asarray(np.asarray(values, np.float32))}}
-
-
-def flat(masks):
-    return [bool(x) for leaf in jax.tree.leaves(masks) if jnp.ndim(leaf) for x in np.ravel(leaf)]
-
-
-def feed(detector, sequence, state=None, make=one_leaf):
-    """Return the states after each of several detections."""
-    state = detector.init(make(sequence[0])) if state is None else state
-    states = []
-    for values in sequence:
-        state = detector.update(make(values), state)
-        states.append(state)
-    return states
-
-
-class ListDetector:
-    """A first-in-first-out list of boolean lists; every number an integer or a fraction."""
-
-    def __init__(self, ratio, window, epsilon, compare, strict, mask_rule, cap=None):
-        self.ratio, self.window, self.epsilon = Fraction(str(ratio)), window, Fraction(str(epsilon))
-        self.compare, self.strict, self.mask_rule, self.cap = compare, strict, mask_rule, cap
-        self.masks, self.checks, self.emerged_at, self.ticket = [], 0, -1, None
-
-    def mask(self, scores):
-        n = len(scores)
-        if self.mask_rule == "reference":
-            threshold = sorted(scores)[int(n * float(self.ratio))]
-            return [s > threshold for s in scores]
-        pruned = math.floor(self.ratio * n)
-        ranking = sorted(range(n), key=lambda i: (-scores[i], i))
-        kept = set(ranking[: n - pruned])
-        return [i in kept for i in range(n)]
-
-    def push(self, scores):
-        self.masks = [*self.masks, self.mask(scores)][-self.window :]
-        self.degenerate = len(set(scores)) == 1
-        if self.full and self.ticket is None and not self.degenerate and self.settled:
-            self.ticket, self.emerged_at = self.masks[-1], self.checks
-        self.checks += 1
-
-    @property
-    def full(self):
-        return len(self.masks) == self.window
-
-    @property
-    def pairs(self):
-        if self.compare == "consecutive":
-            return list(itertools.pairwise(self.masks))
-        return [(old, self.masks[-1]) for old in self.masks[:-1]]
-
-    def differing(self, part=slice(None)):
-        if not self.full:
-            return [len(range(TOTAL)[part])] * (self.window - 1)
-        return [sum(x != y for x, y in zip(a[part], b[part], strict=True)) for a, b in self.pairs]
-
-    @property
-    def settled(self):
-        distances = [Fraction(d, TOTAL) for d in self.differing()]
-        if self.strict:
-            return all(d < self.epsilon for d in distances)
-        return all(d <= self.epsilon for d in distances)
-
-    @property
-    def kept_in_window(self):
-        if not self.full:
-            return [True] * TOTAL
-        return [any(column) for column in zip(*self.masks, strict=True)]
-
-
-@jax.jit
-def report(state):
-    """Everything that a state tells, in one compiled program."""
-    return {
-        "masks": state.masks,
-        "newest": state.newest,
-        "kept_in_window": state.kept_in_window,
-        "full": state.full,
-        "disagreements": state.disagreements,
-        "distances": state.distances,
-        "leaf_distances": state.leaf_distances,
-        "largest": state.largest_distance,
-        "mean": state.mean_distance,
-        "no_ticket": state.no_ticket,
-        "degenerate": state.degenerate,
-        "emerged": state.emerged,
-        "emerged_at": state.emerged_at,
-        "checks": state.checks,
-        "invalid": state.invalid,
-    }
-
-
-def assert_agrees(state, oracle):
-    told = jax.device_get(report(state))
-    newest = oracle.masks[-1]
-    assert flat(told["newest"]) == newest
-    assert flat(told["masks"]) == (newest if oracle.ticket is None else oracle.ticket)
-    assert flat(told["kept_in_window"]) == oracle.kept_in_window
-    assert all(bool(told[name]["c"]) and told[name]["c"].ndim == 0 for name in ("masks", "newest"))
-    assert bool(told["full"]) == oracle.full
-    assert bool(told["emerged"]) == (oracle.ticket is not None)
-    assert int(told["emerged_at"]) == oracle.emerged_at
-    assert int(told["checks"]) == oracle.checks
-    assert bool(told["degenerate"]) == oracle.degenerate
-    late = oracle.cap is not None and oracle.checks >= oracle.cap
-    assert bool(told["no_ticket"]) == (late and oracle.ticket is None)
-    assert not told["invalid"]
-
-    parts = [oracle.differing(slice(0, 7)), oracle.differing(slice(7, 12))]
-    np.testing.assert_array_equal(told["disagreements"], np.transpose(parts))
-    # the compiler divides by multiplying with a reciprocal
-    distances = np.array(oracle.differing()) / TOTAL
-    np.testing.assert_allclose(told["distances"], distances, rtol=1e-6)
-    np.testing.assert_allclose(told["largest"], distances.max(), rtol=1e-6)
-    np.testing.assert_allclose(told["mean"], distances.mean(), rtol=1e-6)
-    leaves = np.transpose(parts) / np.array(list(WIDTHS.values()))
-    np.testing.assert_allclose(told["leaf_distances"], leaves, rtol=1e-6)
-
+from tests.early_bird import (
+    TOTAL,
+    ListDetector,
+    as_given,
+    assert_agrees,
+    feed,
+    flat,
+    report,
+    swapped,
+    tree,
+)
 
 # A random walk of scores: few values, so that ties abound; few swaps a step, so that masks do settle.
 first_scores = st.lists(st.integers(0, 6), min_size=TOTAL, max_size=TOTAL)
@@ -209,128 +82,6 @@ def test_windows_at_every_width_of_the_bit_planes(window):
     assert oracle.emerged_at == window - 1
 
 
-# Ten scores with ties of the spec's O-M3, and the counts that both rules prune.
-TIED = [0.1, 0.2, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
-
-
-def test_o_m3_the_reference_rule_prunes_one_more_and_all_of_a_tie():
-    detector = wj.early_bird(as_given, (0.1, 0.2, 0.3, 0.5), window=2, mask_rule="reference")
-    newest = feed(detector, [TIED])[0].newest["bn"]["scale"]
-
-    assert [int(10 - kept) for kept in newest.sum(1)] == [3, 3, 4, 6]
-    np.testing.assert_array_equal(newest[0], np.array(TIED) > 0.25)
-
-
-def test_o_m5_the_exact_rule_prunes_exactly_also_with_ties():
-    detector = wj.early_bird(as_given, (0.1, 0.2, 0.3, 0.5), window=2)
-    newest = feed(detector, [TIED])[0].newest["bn"]["scale"]
-
-    assert [int(10 - kept) for kept in newest.sum(1)] == [1, 2, 3, 5]
-    assert newest[1].tolist() == [False, True, False] + [True] * 7  # a tie keeps the lower index
-
-
-@pytest.mark.parametrize(
-    ("total", "ratios", "pruned"),
-    [(4224, (0.3, 0.5, 0.7), (1268, 2113, 2957)), (7408, (0.3, 0.5, 0.7), (2223, 3705, 5186))],
-)
-def test_o_m2_counts_of_the_published_networks(total, ratios, pruned):
-    values = np.random.default_rng(0).permutation(total) + 1.0
-    detector = wj.early_bird(as_given, ratios, window=2, mask_rule="reference")
-    newest = feed(detector, [values])[0].newest["bn"]["scale"]
-
-    assert tuple(total - int(kept) for kept in newest.sum(1)) == pruned
-    assert pruned == tuple(int(total * p) + 1 for p in ratios)
-
-
-def test_the_reference_rule_truncates_as_floats_do_and_the_exact_rule_does_not():
-    values = np.arange(100.0)
-    counts = {
-        rule: 100
-        - int(sum(flat(feed(wj.early_bird(as_given, 0.29, 2, mask_rule=rule), [values])[0].newest)))
-        for rule in ("reference", "exact")
-    }
-    assert counts == {"reference": int(100 * 0.29) + 1, "exact": 29}
-    assert int(100 * 0.29) == 28
-
-
-@pytest.mark.parametrize(("rule", "kept"), [("reference", 0), ("exact", 5)])
-def test_o_m4_equal_scales_are_degenerate_and_draw_no_ticket(rule, kept):
-    detector = wj.early_bird(as_given, 0.5, window=2, mask_rule=rule)
-    states = feed(detector, [[0.5] * 10] * 4)
-
-    for state in states:
-        assert bool(state.degenerate)
-        assert not bool(state.emerged)
-        assert sum(flat(state.newest)) == kept
-    assert float(states[-1].largest_distance) == 0.0  # they agree, and still mean nothing
-    # the flag is of the newest detection; a network that has moved since is judged as ever
-    state = feed(detector, [np.arange(10.0)] * 2, states[-1])[-1]
-    assert not bool(state.degenerate)
-    assert bool(state.emerged)
-    assert int(state.emerged_at) == 5
-
-
-def test_scales_that_differ_only_among_subnormals_or_by_one_bit_are_not_degenerate():
-    tiny = np.array([1, 2, 3, 4], np.int32).view(np.float32)  # flushed to zero by some backends
-    near = np.nextafter(np.float32(0.5), np.float32(1)) * np.ones(4, np.float32)
-    near[2] = 0.5
-    for values in (tiny, near):
-        state = feed(wj.early_bird(as_given, 0.5, window=2), [values] * 2)[-1]
-        assert not bool(state.degenerate)
-        assert bool(state.emerged)
-    zeros = np.array([0.0, -0.0, 0.0, -0.0], np.float32)  # equal, whatever their signs
-    assert bool(feed(wj.early_bird(as_given, 0.5, window=2), [zeros])[-1].degenerate)
-
-
-def test_o_det_1_no_emergence_before_the_window_is_full():
-    # the all-zero mask of a fresh network, then five equal masks that keep five of ten
-    detector = wj.early_bird(as_given, 0.4, mask_rule="reference")
-    states = feed(detector, [[0.5] * 10] + [np.arange(10.0)] * 5)
-
-    assert sum(flat(states[0].newest)) == 0
-    assert sum(flat(states[1].newest)) == 5
-    for index in range(4):
-        assert states[index].distances.tolist() == [1.0] * 4
-        assert not bool(states[index].full)
-    assert states[4].distances.tolist() == [0.5, 0, 0, 0]
-    assert not bool(states[4].emerged)
-    assert states[5].distances.tolist() == [0, 0, 0, 0]
-    assert bool(states[5].emerged)
-    assert int(states[5].emerged_at) == 5
-
-
-def swapped(count, total=20):
-    """Scores whose top half has ``count`` entries exchanged with the other half."""
-    values = np.arange(total, 0, -1.0)
-    for i in range(count):
-        values[i], values[total // 2 + i] = values[total // 2 + i], values[i]
-    return values
-
-
-def test_o_det_2_a_distance_of_exactly_epsilon():
-    # W-D11: the code accepts equality, the papers' text does not
-    for strict in (False, True):
-        detector = wj.early_bird(as_given, window=2, epsilon=0.1, strict=strict)
-        state = feed(detector, [swapped(0), swapped(1)])[-1]
-        assert state.disagreements.sum() == 2
-        assert bool(state.emerged) == (not strict)
-        assert bool(feed(detector, [swapped(0)], state)[-1].emerged) == (not strict)
-
-
-def test_o_det_3_newest_against_all_or_consecutive():
-    def at(epoch):
-        # one swap an epoch, fresh positions each time
-        return swapped(epoch)
-
-    newest = feed(wj.early_bird(as_given), [at(e) for e in range(5)])[-1]
-    np.testing.assert_allclose(newest.distances, [0.4, 0.3, 0.2, 0.1], rtol=1e-6)
-    assert not bool(newest.emerged)
-
-    pairs = feed(wj.early_bird(as_given, compare="consecutive"), [at(e) for e in range(5)])[-1]
-    np.testing.assert_allclose(pairs.distances, [0.1] * 4, rtol=1e-6)
-    assert bool(pairs.emerged)
-
-
 def through_flatten(state):
     leaves, structure = jax.tree.flatten(state)
     return jax.tree.unflatten(structure, leaves)
@@ -360,57 +111,6 @@ def test_o_det_4_serialised_in_mid_window_it_decides_the_same(through):
         for ours, theirs in zip(resumed, whole[cut:], strict=True):
             jax.tree.map(np.testing.assert_array_equal, ours, theirs)
             assert jax.tree.structure(ours) == jax.tree.structure(theirs)
-
-
-def test_o_d1_the_distances_are_those_of_the_masks():
-    random = np.random.default_rng(5)
-    sequence = [random.normal(size=TOTAL) ** 2 for _ in range(4)]
-    detector = wj.early_bird(as_given, 0.4, window=4)
-    states = feed(detector, sequence, make=tree)
-    masks = [s.newest for s in states]
-
-    for j, old in enumerate(masks[:-1]):
-        expected = wj.mask_distance(masks[-1], old)
-        assert states[-1].distances[j] == expected
-        assert states[-1].distances[j] == wj.mask_distance(old, masks[-1])
-
-
-@pytest.mark.parametrize(
-    ("older", "newer", "distance"),
-    [
-        (np.arange(10.0), np.arange(10.0), 0.0),  # itself
-        (np.arange(10.0), -np.arange(10.0), 1.0),  # its complement
-        (np.ones(10), np.arange(10.0), 0.4),  # the all-zero mask: the kept fraction
-    ],
-)
-def test_o_d1_distance_to_itself_to_the_complement_and_to_nothing(older, newer, distance):
-    ratio, rule = (0.5, "reference") if distance == 0.4 else (0.5, "exact")
-    state = feed(wj.early_bird(as_given, ratio, 2, mask_rule=rule), [older, newer])[-1]
-
-    np.testing.assert_allclose(state.distances, [distance], rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("epsilon", "accepted"),
-    # of 20 entries; a swap moves two. 0.3 * 20 is 6.000000000000001 less a bit in one float or another.
-    [(0.1, 1), (0.3, 3), (0.7, 7), ("0.1", 1), (Fraction(3, 10), 3), (0.29999999, 2), (0.0, 0)],
-)
-def test_epsilon_is_compared_in_exact_integers(epsilon, accepted):
-    detector = wj.early_bird(as_given, window=2, epsilon=epsilon)
-    outcomes = [bool(feed(detector, [swapped(0), swapped(k)])[-1].emerged) for k in range(11)]
-
-    assert outcomes == [k <= accepted for k in range(11)]
-
-
-def test_epsilon_at_float_pitfalls_that_would_decide_wrongly():
-    # 1 - 18/20 passes "< 0.1" in float64 and fails "<= 0.1" in float32; here it is 2 <= 2
-    assert 1 - 18 / 20 < 0.1
-    assert not np.float32(1) - np.float32(18) / np.float32(20) <= np.float32(0.1)
-    # and int(0.58 * 100) is 57, where 58 entries differ; here it is 58 <= 58
-    assert int(0.58 * 100) == 57
-    detector = wj.early_bird(as_given, window=2, epsilon=0.58)
-    outcomes = [feed(detector, [swapped(0, 100), swapped(k, 100)])[-1] for k in (29, 30)]
-    assert [bool(state.emerged) for state in outcomes] == [True, False]
 
 
 def test_the_ticket_stays_while_the_newest_mask_moves_on():
