@@ -29,7 +29,7 @@ def mlp(dtype):
 def exact_hessian(params, batch):
     """The whole matrix, and the weights as a vector, by NumPy from JAX's nested Jacobians."""
     flat, unravel = jax.flatten_util.ravel_pytree(params)
-    matrix = jax.hessian(lambda v: mlp_loss(unravel(v), batch))(flat)
+    matrix = jax.jit(jax.hessian(lambda v: mlp_loss(unravel(v), batch)))(flat)
     return np.asarray(matrix), np.asarray(flat)
 
 

@@ -76,7 +76,9 @@ def test_keeping_everything_changes_nothing(name):
     )
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [RESNET18, pytest.param("shufflenet", marks=pytest.mark.slow), BERT, "gpt"]
+)
 def test_two_shrinks_are_one(name):
     example, groups, _, _ = made(name)
     tx = optax.sgd(0.1, momentum=0.9)
@@ -215,7 +217,7 @@ def test_a_sharded_network_leaves_a_sharded_ticket():
     assert {len(x.sharding.device_set) for x in jax.tree.leaves(of_spread.params)} == {2}
 
 
-@pytest.mark.parametrize("name", [RESNET18, "bert"])
+@pytest.mark.parametrize("name", [RESNET18, BERT, "shufflenet"])
 def test_in_bfloat16_with_groups_found_in_float32(name):
     example, _, planned, ticket = made(name)
 

@@ -108,7 +108,7 @@ WRAPPED = {
 TABLE = enumerated() | WRAPPED
 # one of each kind of state; -m slow runs them all
 IN_EVERY_RUN = {
-    *("sgd", "adamw", "rmsprop", "lion", "adafactor", "sm3", "novograd", "lbfgs", "polyak_sgd"),
+    *("sgd", "adamw", "rmsprop", "lion", "adafactor", "sm3", "novograd", "polyak_sgd"),
     *("noisy_sgd", "dowg", "momo", "muon", "schedule_free_sgd", "ademamix", "prodigy"),
     *("multi_steps", "multi_transform", "chain", "masked", "real_and_imaginary", "sam"),
 }

@@ -11,7 +11,7 @@ from wormjax.structure import find_groups, plan, shrink
 
 pytestmark = pytest.mark.usefixtures("as_users_have_it")
 # every run prunes each network once: one half of them at random, the other half by score
-AT_RANDOM = sorted(CASES)[::2]
+AT_RANDOM = set(sorted(CASES)[::2]) - {"resnet50"}  # too large, and slow in both
 
 
 def in_every_run(names):
@@ -51,7 +51,7 @@ def test_pruned_at_random_at_every_ratio(name, ratio, check_function):
         assert checked.free >= example.groups
 
 
-@pytest.mark.parametrize("name", in_every_run(set(CASES) - set(AT_RANDOM)))
+@pytest.mark.parametrize("name", in_every_run(set(CASES) - AT_RANDOM - {"resnet50"}))
 def test_pruned_by_score_through_the_public_functions(name):
     example = CASES[name]()
     params, state, inputs = example.params, example.state, example.inputs

@@ -5,6 +5,7 @@ import pytest
 FEW = ("--methods", "inherit", "--draw_epochs", "1", "--seeds", "1", "--checkpoint_seconds", "0")
 
 
+@pytest.mark.slow
 def test_no_ticket_is_reported_and_the_rest_goes_on(early_bird, tmp_path):
     never = ("--epsilon", "0", "--epochs", "2", "--milestones", "2")
     run = early_bird(tmp_path / "run", *early_bird.tiny, *FEW, *never)

@@ -146,7 +146,8 @@ def test_o_p1_the_same_logits_in_training_and_in_evaluation():
         assert jax.tree.structure(stats) == jax.tree.structure(small_stats)
 
 
-@pytest.mark.parametrize("arm", [pytest.param("standard", marks=pytest.mark.slow), "worm_last"])
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", ["standard", "worm_last"])
 def test_a_carried_optimizer_goes_on_with_the_momentum_of_what_is_left(arm):
     """Masked training that is given the search's momentum, zero where it is pruned, says the same."""
     setup = setup_of("digits_mlp", retrain="shrunk", shrunk_optimizer="carried")

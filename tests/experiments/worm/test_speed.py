@@ -99,6 +99,7 @@ def test_the_page_shows_the_plan_of_the_worm_arms_ticket(seven):
         assert f"{before:,} -&gt; {after:,} ({after / before:.1%})" in page
 
 
+@pytest.mark.slow
 def test_a_resumed_run_times_nothing_again(worm, without_ticket, seven, monkeypatch):
     before = (seven.path / "metrics.jsonl").read_bytes()
     monkeypatch.setattr(job.SpeedTest, "record", lambda *_: pytest.fail("it was timed again"))
@@ -138,6 +139,7 @@ def unshrinkable(monkeypatch):
     monkeypatch.setattr(_shrunk.structure, "shrink", shrink)
 
 
+@pytest.mark.slow
 def test_a_ticket_that_cannot_be_shrunk_is_a_sentence(start, unshrinkable):
     run = start()
     assert (run.code, run.err) == (0, "")
