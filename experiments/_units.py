@@ -26,7 +26,7 @@ def run_units(
       units: arms with the seeds that run together, in order.
       begin: ``begin(arm, seeds) -> (position, run)``: the number of records that its checkpoint knows of, None for
         no checkpoint, and a function that takes the log and runs to the end, results and all. A ``ValueError`` or
-        ``FloatingPointError`` of it means that the arm has failed; its other cohorts are left out.
+        ``FloatingPointError`` of either means that the arm has failed; its other cohorts are left out.
 
     Returns:
       Why arms failed, in this start or one before.
@@ -45,16 +45,17 @@ def run_units(
         for arm, seeds in units:
             if (arm, seeds[0]) in over or arm in failures:
                 continue
-            position, run = begin(arm, seeds)
-            if log is None:
-                # what the checkpoint of the unit that was running does not know of is computed again
-                log = MetricsLog(folder.metrics, kept if position is None else position)
             try:
+                position, run = begin(arm, seeds)
+                if log is None:
+                    # what the checkpoint of the unit that was running does not know of is computed again
+                    log = MetricsLog(folder.metrics, kept if position is None else position)
                 run(log)
             except CheckpointError:  # not the arm's fault, and it may be repaired
                 raise
             except (ValueError, FloatingPointError) as error:
                 failures[arm] = str(error)
+                log = log or MetricsLog(folder.metrics, kept)
                 for seed in seeds:
                     log.write({"kind": "failure", "arm": arm, "seed": seed, "why": str(error)})
                 progress.note(f"{arm}, seeds {seeds}: {error}")

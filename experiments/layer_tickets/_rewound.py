@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 from experiments._folder import RunFolder
 from experiments.layer_tickets._config import DENSE, Arm
 from experiments.layer_tickets._setup import Drawn, Setup, random_key
-from experiments.training import CheckpointError, Checkpoints, TrainState, take_seed
+from experiments.training import Checkpoints, TrainState, take_seed
 from wormjax import layers
 
 _MOST = 256  # images of one batch that is scored
@@ -36,7 +36,7 @@ class Rewinding:
         """Return a ticket of the trained network with the weights of its rewind epoch.
 
         Raises:
-          CheckpointError: the dense network of this seed has not finished.
+          ValueError: the dense network of this seed has not finished.
         """
         setup, epoch = self._setup, arm.rewind_to
         assert epoch is not None
@@ -61,7 +61,7 @@ class Rewinding:
         dense = self._setup.draw(DENSE, seed)
         found = self._store(seed, epoch).restore(self._setup.start(dense, seed))
         if found is None:
-            raise CheckpointError(
+            raise ValueError(
                 f"The dense network of seed {seed} kept no state of epoch {epoch}, from which tickets are drawn: its "
                 "training failed. Start afresh in another folder."
             )

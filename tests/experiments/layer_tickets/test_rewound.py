@@ -12,7 +12,7 @@ from experiments.layer_tickets._config import DENSE, PRESETS, Arm
 from experiments.layer_tickets._rewound import Rewinding
 from experiments.layer_tickets._setup import Setup
 from experiments.layer_tickets._unit import Unit
-from experiments.training import CheckpointError, MetricsLog
+from experiments.training import MetricsLog
 
 SEED = 3
 
@@ -66,7 +66,7 @@ def test_weights_schedule_and_batches_go_on_from_the_epoch(setup, rewinding):
 
 
 def test_a_dense_network_that_failed_is_a_sentence(rewinding):
-    with pytest.raises(CheckpointError, match="dense network of seed 3 kept no state of epoch 2"):
+    with pytest.raises(ValueError, match="dense network of seed 3 kept no state of epoch 2"):
         rewinding.draw(Arm("random", 1, 2), SEED)
 
 
@@ -76,18 +76,20 @@ class Told(list):
     note = list.append
 
 
-def test_without_the_dense_network_a_ticket_fails_with_a_sentence(setup, rewinding):
+def test_without_the_dense_network_tickets_fail_with_a_sentence(setup, rewinding):
     folder, told = rewinding._folder, Told()
     with MetricsLog(folder.metrics) as log:
         log.write({"kind": "failure", "arm": "dense", "seed": SEED, "why": "it diverged"})
 
-    class OneTicket(ArmsJob):
+    class Tickets(ArmsJob):
         def units(self, folder, progress):
             return lambda arm, seed: Unit(setup, folder, rewinding, progress, arm, seed)
 
-    failures = OneTicket([DENSE, Arm("random", 1)], [SEED]).run(folder, told)
+    rewound = Arm("random", 1, 2)
+    failures = Tickets([DENSE, Arm("random", 1), rewound], [SEED]).run(folder, told)
     assert failures["dense"] == "it diverged"
     assert "features of the dense network of seed 3" in failures["random-1"]
     assert f"(features-{SEED}.npy)" in failures["random-1"]
     assert "another folder" in failures["random-1"]
-    assert [r["kind"] for r in folder.records()] == ["failure", "failure"]  # it did not train
+    assert "kept no state of epoch 2" in failures[rewound.name]
+    assert [r["kind"] for r in folder.records()] == ["failure"] * 3  # they did not train
