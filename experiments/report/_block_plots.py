@@ -72,7 +72,7 @@ def robustness_bars(
     *,
     styles: Mapping[str, ArmStyle] | None = None,
 ) -> Figure:
-    """Bars of accuracy under each kind of disturbance, one colour an arm; whiskers reach from least to greatest seed.
+    """Bars of accuracy under each kind of disturbance, one colour or hatching an arm; whiskers reach from least to greatest seed.
 
     Args:
       arms: for each arm, for each disturbance one accuracy in [0, 1] per seed; all arms have the same disturbances.
@@ -98,7 +98,19 @@ def robustness_bars(
         middle = values.mean(axis=1)
         reach = np.abs(np.stack([values.min(axis=1), values.max(axis=1)]) - middle)
         where = np.arange(len(kinds)) + (place - (len(arms) - 1) / 2) * width
-        axes.bar(where, middle, width, color=styles[name].colour, yerr=reach, label=name)
+        style = styles[name]
+        axes.bar(
+            where,
+            middle,
+            width,
+            color=style.colour,
+            hatch=style.hatch,
+            edgecolor="white",
+            linewidth=0,
+            ecolor="#555555",
+            yerr=reach,
+            label=name,
+        )
     axes.set_xticks(range(len(kinds)), kinds)
     axes.set_ylabel("test accuracy")
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1.0, decimals=None))

@@ -22,6 +22,7 @@ _COLOURS = (
     "#332288",
 )
 _DASHES = ("-", "--", ":", "-.")
+_HATCHES = (None, "///", "...", "xxx")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 _LOOK: Any = {
@@ -54,6 +55,11 @@ class ArmStyle(NamedTuple):
     colour: str
     dash: str
     marker: str
+
+    @property
+    def hatch(self) -> str | None:
+        """What tells bars apart, as dashes do lines."""
+        return _HATCHES[_DASHES.index(self.dash)]
 
 
 def arm_styles(arms: Sequence[str]) -> dict[str, ArmStyle]:
