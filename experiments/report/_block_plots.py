@@ -72,7 +72,7 @@ def robustness_bars(
     *,
     styles: Mapping[str, ArmStyle] | None = None,
 ) -> Figure:
-    """Bars of accuracy under each kind of disturbance, one colour or hatching an arm; whiskers reach from least to greatest seed.
+    """Accuracy under each disturbance, an arm by colour and hatching; whiskers reach from least to greatest seed.
 
     Args:
       arms: for each arm, for each disturbance one accuracy in [0, 1] per seed; all arms have the same disturbances.
