@@ -66,7 +66,7 @@ PRESETS: dict[str, WormConfig] = {
 }
 
 ABOUT = {
-    "digits": "scikit-learn's 8x8 digits, a four-layer VGG; about two minutes on two cores (the default)",
+    "digits": "scikit-learn's 8x8 digits, a four-layer VGG; two to five minutes on two cores (the default)",
     "fashion_mnist": "28x28 grey images, a five-layer VGG; needs TFDS_DATA_DIR",
     "fashion_mnist_worm_vgg": "the paper's protocol reduced: 1,000 images, a four-layer VGG; needs TFDS_DATA_DIR",
     "fashion_mnist_worm_resnet": "the same with a residual network of depth 10",

@@ -195,7 +195,8 @@ def _check_structure(what: str, tree: PyTree, expected: Any) -> None:
     raise ValueError(
         f"{what} has another structure than view.{what}: {difference}. Pass plain nested dicts as "
         "the view holds them (nnx.to_pure_dict of an nnx.State); a checkpoint restored without a "
-        "target tree has strings for the int keys of an nnx.List, which nnx.restore_int_paths mends."
+        "target tree has strings for the int keys of an nnx.List, which nnx.restore_int_paths mends. What "
+        "calls a function of (params, inputs) wants lambda p, x: view.apply(p, state, x)[0]."
     )
 
 

@@ -38,6 +38,11 @@ def as_method(score: Any) -> Method:
     """
     if isinstance(score, Method):
         return score
+    if getattr(score, "__module__", None) == "wormjax.foresight._methods":
+        raise TypeError(
+            f"score is the function {score.__name__!r}, which makes a method. Call it with your model: "
+            f"wj.foresight.methods.{score.__name__}(apply), or with a loss for snip and iter_snip."
+        )
     if not callable(score):
         raise TypeError(
             f"score is a {type(score).__name__}. Pass a method such as wj.foresight.methods.px(apply), or a function "

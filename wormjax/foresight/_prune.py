@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 from wormjax._counts import check_total
 from wormjax._masks import apply_masks, never_pruned
 from wormjax._selection import Scope, all_finite, check_choice, largest, place, ranked, ranked_names
+from wormjax.foresight._batches import check_pruning_batches
 from wormjax.foresight._method import Method, Regrow, as_method
 from wormjax.foresight._schedules import Schedule, densities, kept_counts
 
@@ -72,7 +73,8 @@ def prune(
       key: PRNG key for methods that draw numbers, folded with the round.
 
     Returns:
-      `Pruned`; its masks go into the loss (`wj.apply_masks`) or into `wj.sparse_training`, as ``masks=``.
+      `Pruned`; its masks go into the loss (`wj.apply_masks`), or into `wj.sparse_training` or
+      `wj.dst.presets.static` (which keeps them as they are), as ``masks=``.
 
     Raises:
       ValueError: a density outside (0, 1]; no prunable leaf; an empty pruning set where the method reads one; a score
@@ -104,6 +106,7 @@ def prune(
     if threshold == "reference" and scope == "leaf":
         raise ValueError("threshold='reference' is a rule for scope='global'.")
     method = as_method(score)
+    check_pruning_batches(batches)
     times = (1 if schedule == "one_shot" else method.rounds) if rounds is None else rounds
     falling = densities(schedule, density, times)
 

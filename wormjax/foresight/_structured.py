@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray, PyTree
 
+from wormjax.foresight._batches import check_pruning_batches
 from wormjax.foresight._method import Method, as_method
 from wormjax.foresight._schedules import Schedule, densities
 from wormjax.structure import Groups, Plan, plan
@@ -61,6 +62,7 @@ def prune_units(
       Array([[3., 2.]], dtype=float32)
     """
     method = as_method(score)
+    check_pruning_batches(batches)
     times = (1 if schedule == "one_shot" else method.rounds) if rounds is None else rounds
     falling = densities(schedule, keep, times)
     masks = jax.tree.map(lambda x: jnp.ones(jnp.shape(x), bool), params)

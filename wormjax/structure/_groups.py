@@ -68,6 +68,10 @@ class Groups:
     state_shapes: PyTree | None
     inputs: tuple[Any, ...]
 
+    def __repr__(self) -> str:
+        units = sum(group.size for group in self.groups)
+        return f"Groups({len(self.groups)} groups of {units:,} units; {len(self.whole)} axes stay whole)"
+
     def __iter__(self):
         return iter(self.groups)
 

@@ -133,8 +133,10 @@ def plan(
             narrow = order.within(lambda widths: costs(widths) <= ratio * costs(whole))
     if narrow is None:
         least = costs({name: int(stair[0]) for name, stair in stairs.items()}) / costs(whole)
+        asked = budgets[given]
+        shown = f"{float(asked):.3g}" if isinstance(asked, Fraction) else asked
         raise ValueError(
-            f"{given}={budgets[given]} cannot be met: {least:.1%} remain where every scored group has its least width. "
+            f"{given}={shown} cannot be met: {least:.1%} remain where every scored group has its least width. "
             "Lower minimum or round_to, score more groups, or raise the budget."
         )
     return _planned(groups, units, narrow)

@@ -40,6 +40,11 @@ class Plan:
     kept: Mapping[str, Bool[np.ndarray, " _"]]
     given: PyTree[Bool[Array, "..."]] | None = None
 
+    def __repr__(self) -> str:
+        kept = sum(int(mask.sum()) for mask in self.kept.values())
+        total = sum(mask.size for mask in self.kept.values())
+        return f"Plan({kept:,} of {total:,} units in {len(self.kept)} groups stay)"
+
     @functools.cached_property
     def atoms(self) -> dict[Dim, np.ndarray]:
         """The masks of the trace's atoms that lose something."""
@@ -158,6 +163,7 @@ class Plan:
             left = self._left
             notes.append(
                 f"of {masked:,} masked entries {masked - left:,} go; {left:,} stay, as they are in the parameters"
+                + (": shrink wj.apply_masks(params, masks) to have them zero" if left else "")
             )
         return notes
 

@@ -37,9 +37,10 @@ def shrink(
 
     Args:
       plan: from `plan`.
-      params: the parameters; they need not be masked before. Where the plan was made from masks that leave a
-        constant behind (a scale masked, its shift not), it is carried into the biases and running means behind,
-        as ``plan.explain()`` says.
+      params: the parameters. What goes need not be masked before; what stays is as it is here, so mask the entries
+        that a ticket masks and no unit takes along (``plan.explain()`` counts them). Where the plan was made from
+        masks that leave a constant behind (a scale masked, its shift not), it is carried into the biases and running
+        means behind, as ``plan.explain()`` says.
       state: the state, where the groups were found with one.
       opt_state: the state of ``tx``, to go on training with; ``"reset"`` for a fresh one.
       tx: the optimizer, where ``opt_state`` is given. A `wormjax.worm` in it with ``scope="group"`` goes on with the

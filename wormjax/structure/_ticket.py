@@ -31,6 +31,10 @@ class Ticket:
     apply: SmallApply
     manifest: Manifest
 
+    def __repr__(self) -> str:
+        leaves = jax.tree.leaves(self.params)
+        return f"Ticket({sum(x.size for x in leaves):,} parameters in {len(leaves)} arrays)"
+
     @property
     def widths(self) -> dict[str, tuple[int, ...]]:
         """Shape of every small parameter, by path: what a native definition of these sizes is built from."""
