@@ -56,7 +56,7 @@ class Report:
         self.notes: dict[str, float | str] = {}
 
     def add(self, *rows: Row) -> None:
-        """Append rows, and say on stderr what they hold: a table ends long measurements only."""
+        """Append rows, and say each on stderr: the table comes when all is measured, minutes later."""
         self.rows.extend(rows)
         for row in rows:
             print(*row.cells()[:2], row.verdict, file=sys.stderr, flush=True)

@@ -2,12 +2,13 @@
 
 Run ``python -m benchmarks.foresight``. What it shows:
 
-- one program scores and selects in every round, whatever the density: it is compiled once;
+- scoring is compiled once for all rounds, whatever the density;
 - a round of PX multiplies no more than it must: two forward passes over the pruning set, and value and gradient of one
   example, since data enter by one weight an output;
 - beside what the gradient of the loss on the same images needs (SNIP's pass), a round of PX takes at most three times
   the parameters of memory;
-- seconds of a round of SynFlow, SynFlow-L2 and PX, beside SNIP's, and what 100 rounds of SynFlow and PX add up to.
+- seconds of a round of SynFlow, SynFlow-L2 and PX, beside SNIP's, and 100 times a round of SynFlow and of PX (without
+  selection).
 
 Times are CPU times on CPUs, and ratios are of times in turn, round by round. A question mark in the last column says
 that the noise of the machine could have decided the verdict.
@@ -88,7 +89,7 @@ def _rows(report: Report, name: str, config: ModelConfig, args: argparse.Namespa
         for kind in ("SynFlow", "SynFlow-L2", "PX")
     ]
     for kind in ("SynFlow", "PX"):
-        report.note(f"{ROUNDS} rounds of {kind}, {name}", ROUNDS * times.median(kind))
+        report.note(f"{ROUNDS} times a round of {kind}, {name}", ROUNDS * times.median(kind))
     forward = macs(apply, params, x[:1])
     least = (2 * args.batch + 3) * forward
     rows.append(

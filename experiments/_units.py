@@ -55,7 +55,8 @@ def run_units(
                 raise
             except (ValueError, FloatingPointError) as error:
                 failures[arm] = str(error)
-                log = log or MetricsLog(folder.metrics, kept)
+                if log is None:
+                    log = MetricsLog(folder.metrics, kept)
                 for seed in seeds:
                     log.write({"kind": "failure", "arm": arm, "seed": seed, "why": str(error)})
                 progress.note(f"{arm}, seeds {seeds}: {error}")

@@ -23,7 +23,8 @@ if jax.__version_info__ < (0, 11):
         QUICK_TO_COMPILE.append("--xla_cpu_max_isa=AVX")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *QUICK_TO_COMPILE]).strip()
 
-# tests make many small programs: looking for garbage, and at who called whom, took a sixth of their time
+# tests make many small programs and keep them: to look for garbage among them often is in vain, and nobody reads
+# who called whom in their text
 gc.set_threshold(100_000, 50, 100)
 jax.config.update("jax_traceback_in_locations_limit", 0)
 

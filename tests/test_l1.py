@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import wormjax as wj
-from tests.tracing import counted
+from tests.compiling import counted
 
 
 def test_the_numbers_of_the_spec():
@@ -122,13 +122,13 @@ def test_in_a_part_of_the_tree_and_in_an_empty_part(problem):
 def test_a_strength_that_changes_compiles_nothing(problem):
     params, grads = problem
     tx = optax.inject_hyperparams(wj.l1_pull, static_args="score")(0.1)
-    (update, traces), state = counted(tx.update), tx.init(params)
+    (update, programs), state = counted(tx.update), tx.init(params)
     for strength in (0.1, 0.2, 0.4):
         state.hyperparams["strength"] = jnp.float32(strength)
         updates, state = update(grads, state, params)
         moved = np.abs(updates["bn"]["scale"] - grads["bn"]["scale"])
         np.testing.assert_allclose(moved, strength, rtol=1e-5)
-    assert len(traces) == 1
+    assert len(programs) == 1
 
 
 def test_it_needs_the_parameters():

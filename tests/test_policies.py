@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import wormjax as wj
-from tests.tracing import counted
+from tests.compiling import counted
 from wormjax._policies import decide, init_policy
 
 PAIRS = 4  # a window of five masks
@@ -160,7 +160,7 @@ def test_a_degenerate_mask_does_not_fire_the_latch():
 
 
 def test_the_numbers_of_a_policy_are_arrays_that_change_without_compiling():
-    compiled, traces = counted(decide)
+    compiled, programs = counted(decide)
     detector = detector_state(10, 25)
     states = [
         init_policy(policy, PAIRS, 25)
@@ -175,7 +175,7 @@ def test_the_numbers_of_a_policy_are_arrays_that_change_without_compiling():
     ]
     told = [float(compiled(state, detector)[1]) for state in states]
     np.testing.assert_allclose(told, [1, 0.25, 0.1, 0.125, 0.75, 1], rtol=1e-6)
-    assert len(traces) == 1
+    assert len(programs) == 1
 
 
 def test_a_factor_may_be_a_traced_array():

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import wormjax as wj
-from tests.tracing import counted
+from tests.compiling import counted
 
 BITS = {jnp.float32: np.uint32, jnp.bfloat16: np.uint16, jnp.float16: np.uint16}
 MASK = np.array([True, False, True, False, True, False, True, False, True, False])
@@ -151,11 +151,11 @@ def test_o_w4_new_masks_and_factors_are_in_force_at_once_and_compile_nothing():
     # counted inside this process; the first call is a warm-up
     tx = optax.chain(wj.truncate({"scale": jnp.array([True, False, True])}, 0.5), optax.sgd(1.0))
     params = {"scale": jnp.ones(3)}
-    (update, traces), state = counted(tx.update), tx.init(params)
+    (update, programs), state = counted(tx.update), tx.init(params)
     for _ in range(2):
         updates, state = update(params, state, params)
     assert updates["scale"].tolist() == [-1, -0.5, -1]
-    compiled = len(traces)
+    compiled = len(programs)
 
     mine, *rest = state
     for mask, factor in [
@@ -168,7 +168,7 @@ def test_o_w4_new_masks_and_factors_are_in_force_at_once_and_compile_nothing():
         )
         updates, (mine, *rest) = update(params, (mine, *rest), params)
         assert updates["scale"].tolist() == [-1 if kept else -factor for kept in mask]
-    assert len(traces) == compiled
+    assert len(programs) == compiled
 
 
 def test_a_factor_given_as_an_array_is_in_force_at_every_update():

@@ -10,7 +10,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import wormjax as wj
-from tests.tracing import counted
+from tests.compiling import counted
 
 norm_scale = wj.scores.norm_scale
 
@@ -238,7 +238,7 @@ def train(tx, steps=12):
         updates, state = tx.update(jax.grad(loss)(p, x), state, p)
         return optax.apply_updates(p, updates), state
 
-    step, traces = counted(one)
+    step, programs = counted(one)
 
     def run(state):
         random = np.random.default_rng(4)
@@ -250,7 +250,7 @@ def train(tx, steps=12):
             trajectory.append(p)
         return trajectory
 
-    run.traces = traces
+    run.programs = programs
     return run
 
 
@@ -267,7 +267,7 @@ def test_o_w2_factor_one_is_training_without_truncation_bit_for_bit(opt):
 
     jax.tree.map(np.testing.assert_array_equal, one, off)
     assert not np.array_equal(half[-1]["bn"]["scale"], off[-1]["bn"]["scale"])
-    assert len(run.traces) == 1
+    assert len(run.programs) == 1
 
 
 def test_o_w4_new_masks_factors_and_policies_compile_nothing():
@@ -278,10 +278,10 @@ def test_o_w4_new_masks_factors_and_policies_compile_nothing():
         return norm_scale(params)
 
     tx = optax.chain(wj.worm(watched, window=2, every=2), optax.sgd(0.1))
-    (update, traces), state = counted(tx.update), tx.init(FOUR)
+    (update, programs), state = counted(tx.update), tx.init(FOUR)
     for _ in range(2):
         _, state = update(ONES, state, FOUR)
-    seen = len(traced), len(traces)
+    seen = len(traced), len(programs)
     for step in range(6):
         mine, *rest = state
         mine = dataclasses.replace(
@@ -290,7 +290,7 @@ def test_o_w4_new_masks_factors_and_policies_compile_nothing():
             policy=dataclasses.replace(mine.policy, factor=jnp.float32(0.01 * step)),
         )
         _, state = update(ONES, (mine, *rest), params_of(np.roll([0.1, 0.7, 0.4, 0.9], step)))
-    assert (len(traced), len(traces)) == seen
+    assert (len(traced), len(programs)) == seen
 
 
 def test_the_policys_numbers_may_be_changed_in_mid_run():

@@ -35,7 +35,7 @@ def with_channels(widths: Widths, outputs: Callable[[str], int]) -> tuple[int | 
 
 @dataclasses.dataclass(frozen=True)
 class StackConfig:
-    """What every plain stack is told; a network adds its own, and the doc of all.
+    """Settings of every plain stack of convolutions.
 
     Attributes:
       widths: output channels of each convolution, and ``"M"`` for a 2x2 max pooling.

@@ -57,6 +57,12 @@ def accuracy_by_rewind_epoch(
       level: likewise.
       styles: likewise.
       ylabel: likewise.
+
+    Returns:
+      A ``Figure`` with one axes and the legend below it.
+
+    Raises:
+      ValueError: there is nothing to draw.
     """
     what = "epoch of the weights gone back to"
     figure = _accuracy_lines(curves, dense, level, styles, xlabel=what, ylabel=ylabel)

@@ -11,10 +11,25 @@ from experiments.models import VGGConfig
 
 @pytest.mark.slow
 def test_foresight(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(foresight, "NETWORKS", {"VGG": VGGConfig(widths=(3, "M", 4))})
+    monkeypatch.setattr(
+        foresight, "NETWORKS", {"VGG": VGGConfig(widths=(3, "M", 4)), "other": None}
+    )
     path = tmp_path / "rows.json"
     rows = foresight.main(
-        ["--rounds", "2", "--seconds", "0", "--batch", "2", "--side", "6", "--json", str(path)]
+        [
+            "--rounds",
+            "2",
+            "--seconds",
+            "0",
+            "--batch",
+            "2",
+            "--side",
+            "6",
+            "--network",
+            "VGG",
+            "--json",
+            str(path),
+        ]
     )
     printed = capsys.readouterr().out
     assert all(row.name in printed and math.isfinite(row.ratio.median) for row in rows)

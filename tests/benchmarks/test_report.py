@@ -49,6 +49,13 @@ def test_a_number_that_is_none_does_not_reach_the_file(report, tmp_path):
     assert not (tmp_path / "made_up.json").exists()
 
 
+def test_a_row_is_said_when_it_is_there(report, capsys):
+    capsys.readouterr()
+    [first, *_] = report.rows
+    report.add(first)
+    assert capsys.readouterr() == ("", "ours / theirs 3.000 yes\n")
+
+
 def test_the_table_is_printed_in_columns(report, capsys):
     report.finish(None)
     lines = capsys.readouterr().out.splitlines()

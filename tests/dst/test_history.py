@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tracing import counted
+from tests.compiling import counted
 from wormjax.dst import analysis
 
 
@@ -63,10 +63,10 @@ def test_a_history_agrees_with_python_sets(sets):
 def test_a_history_is_a_jittable_state():
     first, second = _masks({0, 1}, {1, 2})
     history = analysis.start_history(first)
-    step, traces = counted(analysis.advance_history)
+    step, programs = counted(analysis.advance_history)
     after = step(step(history, second), first)
     assert int(after.regrown) == 1
-    assert len(traces) == 1
+    assert len(programs) == 1
 
 
 def test_wrong_input_gets_its_sentence():

@@ -14,8 +14,8 @@ import pytest
 from flax import nnx
 
 import wormjax as wj
+from tests.compiling import counted
 from tests.dst.runs import KEY, SHAPE, gradients, run, start, training
-from tests.tracing import counted
 
 
 @functools.cache
@@ -167,10 +167,10 @@ def test_jp_6_containers():
 
 def test_one_compilation_whatever_the_step():
     params, tx = start(), training()
-    state, (update, traces) = tx.init(params), counted(tx.update)
+    state, (update, programs) = tx.init(params), counted(tx.update)
     for t in range(3):
         _, state = update(jax.tree.map(lambda g, t=t: g[t], gradients(3)), state, params)
-    assert len(traces) == 1
+    assert len(programs) == 1
 
 
 def test_eight_seeds_by_vmap_keep_one_conditional_and_equal_eight_runs():

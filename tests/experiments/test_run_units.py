@@ -6,7 +6,7 @@ import pytest
 
 from experiments._folder import RunFolder
 from experiments._units import run_units
-from experiments.training import MetricsLog
+from experiments.training import CheckpointError, MetricsLog
 
 UNITS = [("a", [0]), ("a", [1]), ("b", [0])]
 
@@ -78,3 +78,30 @@ def test_an_arm_that_fails_is_given_up_and_the_others_go_on(tmp_path):
     assert told == ["a, seeds [0]: a diverged"]
     assert json.loads(folder.metrics.read_text().splitlines()[1])["why"] == "a diverged"
     assert run_units(folder, Told(), UNITS, _begun([])) == {"a": "a diverged"}  # remembered
+
+
+def test_an_arm_that_cannot_begin_is_given_up_and_loses_what_it_had_begun(tmp_path):
+    folder, ran, told = RunFolder(tmp_path), [], Told()
+    with pytest.raises(KeyboardInterrupt):
+        run_units(folder, Told(), UNITS, _begun([], die_in="a"))
+
+    def begin(arm, seeds):
+        if arm == "a":
+            raise ValueError("its weights are not there")
+        return _begun(ran)(arm, seeds)
+
+    assert run_units(folder, told, UNITS, begin) == {"a": "its weights are not there"}
+    assert told == ["a, seeds [0]: its weights are not there"]
+    assert ran == [("b", (0,), "fresh")]
+    assert _kinds(folder) == [("failure", "a", 0), ("epoch", "b", 0), ("result", "b", 0)]
+
+
+def test_a_damaged_checkpoint_ends_the_run(tmp_path):
+    folder = RunFolder(tmp_path)
+
+    def begin(arm, seeds):
+        raise CheckpointError("it is damaged")
+
+    with pytest.raises(CheckpointError, match="it is damaged"):
+        run_units(folder, Told(), UNITS, begin)
+    assert not folder.metrics.exists()

@@ -1,5 +1,7 @@
 """What is often passed for a pruning set gets a sentence."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +21,7 @@ def apply(params, x):
 
 WRONG = {
     "one pair": ((X, Y), "one pair \\(inputs, labels\\)"),
-    "one array": (X, "batches is a ArrayImpl. Pass a list"),
+    "one array": (X, r"batches is one array of shape \(5, 3\)"),
     "a generator": (((X, Y) for _ in range(2)), "batches is a generator. Pass a list"),
     "rows": (
         foresight.pruning_set(np.arange(4) % 2, classes=2, seed=0, per_class=2),
@@ -45,5 +47,6 @@ def test_both_prunings_look_at_it():
 
 
 def test_a_method_that_was_not_called_is_a_sentence():
-    with pytest.raises(TypeError, match=r"'px', which makes a method. Call it"):
-        foresight.prune(foresight.methods.px, PARAMS, [(X, Y)], density=0.5)
+    for maker, call in (("px", "px(apply)"), ("snip", "snip(loss)"), ("random", "random()")):
+        with pytest.raises(TypeError, match=re.escape(f"Call it: wj.foresight.methods.{call}.")):
+            foresight.prune(getattr(foresight.methods, maker), PARAMS, [(X, Y)], density=0.5)

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import wormjax as wj
+from tests.compiling import counted
 from tests.laws.composition import (
     FACTOR,
     SGD,
@@ -22,7 +23,6 @@ from tests.laws.composition import (
     start,
     worm,
 )
-from tests.tracing import counted
 
 PLACED = {
     "first": optax.chain(worm(), SGD),
@@ -147,11 +147,11 @@ def test_under_inject_hyperparams_the_factor_changes_without_compiling():
     )
     params, ones = start(), jax.tree.map(jnp.ones_like, start())
     mask = mask_by_sort(params["bn"]["scale"])
-    (update, traces), state = counted(made.update), made.init(params)
+    (update, programs), state = counted(made.update), made.init(params)
     updates, state = update(ones, state, params)
     assert updates["bn"]["scale"].tolist() == [1.0] * 8  # the trigger is not reached yet
     updates, state = update(ones, state, params)
-    compiled = len(traces)
+    compiled = len(programs)
     np.testing.assert_allclose(updates["bn"]["scale"], np.where(mask, 1, FACTOR))
 
     for factor in (0.5, 0.0, 1.0):
@@ -159,7 +159,7 @@ def test_under_inject_hyperparams_the_factor_changes_without_compiling():
         updates, state = update(ones, state, params)
         np.testing.assert_array_equal(updates["bn"]["scale"], np.where(mask, 1, factor))
         assert float(state.inner_state.truncation.factor) == factor
-    assert len(traces) == compiled
+    assert len(programs) == compiled
 
 
 def test_under_inject_hyperparams_the_factor_may_follow_a_schedule():

@@ -17,7 +17,7 @@ import pytest
 from optax._src import alias
 
 import wormjax as wj
-from tests.tracing import counted
+from tests.compiling import counted
 
 FACTOR = 3e-3
 STEPS = 2000
@@ -151,7 +151,7 @@ def test_placed_first_it_multiplies_gradients_and_at_factor_one_does_nothing(nam
         start(),
         gradients(30),
     )
-    run, traces = counted(functools.partial(train, tx))
+    run, programs = counted(functools.partial(train, tx))
     first, *rest = tx.init(params)
     keep_all, prune_all = jax.tree.map(jnp.ones_like, MASKS), jax.tree.map(jnp.zeros_like, MASKS)
     prune_all["kernel"] = jnp.array(True)
@@ -165,7 +165,7 @@ def test_placed_first_it_multiplies_gradients_and_at_factor_one_does_nothing(nam
     # LLVM may fuse the multiply into the optimizer's own arithmetic: equal up to that rounding
     multiplied = under(keep_all, 0.0, by_hand(grads))
     np.testing.assert_allclose(under(MASKS, FACTOR, grads), multiplied, rtol=1e-6, atol=1e-8)
-    assert len(traces) == 1
+    assert len(programs) == 1
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "lion"])

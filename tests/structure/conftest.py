@@ -152,7 +152,7 @@ def _check(
             next(rest) if _is_float(x) else jnp.zeros(x.shape) for x in (*params, *inputs)
         ]
 
-    @jax.jit  # one program: half the time of two
+    @jax.jit  # to make one program is cheaper than to make two
     def both(large: list[list[Any]], little: list[list[Any]]) -> Any:
         return differentiate(masked, *large), differentiate(replayed, *little)
 

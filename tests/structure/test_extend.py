@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import wormjax as wj
-from tests.tracing import counted
+from tests.compiling import counted
 from wormjax.structure import extend_to_groups, find_groups, plan
 
 
@@ -159,13 +159,13 @@ def test_a_group_never_goes_as_a_whole():
 
 def test_other_masks_compile_nothing_and_go_through_vmap():
     groups, _ = FOUND["heads"]
-    compiled, traces = counted(groups.extend)
+    compiled, programs = counted(groups.extend)
     trees = []
     for seed in range(3):
         mask = np.random.default_rng(seed).random((1, 6)) < 0.5
         trees.append({"q": jnp.asarray(mask), "o": jnp.array(True)})
         compiled(trees[-1])
-    assert len(traces) == 1
+    assert len(programs) == 1
     stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *trees)
     together = jax.vmap(groups.extend)(stacked)
     for seed, tree in enumerate(trees):

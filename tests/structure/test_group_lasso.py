@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from tests.tracing import counted
+from tests.compiling import counted
 from wormjax.structure import Plan, find_groups, group_lasso, group_lasso_penalty
 
 
@@ -204,7 +204,7 @@ def test_dtypes_stay_and_what_is_no_float_has_no_part():
 def test_a_strength_that_changes_compiles_nothing():
     groups, params = net("stream")
     tx = optax.inject_hyperparams(group_lasso, static_args=("groups", "by_size"))(groups, 0.1)
-    (update, traces), state = counted(tx.update), tx.init(params)
+    (update, programs), state = counted(tx.update), tx.init(params)
     zeros = jax.tree.map(jnp.zeros_like, params)
     once, _ = group_lasso(groups, 1.0).update(zeros, optax.EmptyState(), params)
     for strength in (0.1, 0.2, 0.4):
@@ -212,7 +212,7 @@ def test_a_strength_that_changes_compiles_nothing():
         pull, state = update(zeros, state, params)
         for k in params:
             np.testing.assert_allclose(pull[k], strength * once[k], rtol=1e-5)
-    assert len(traces) == 1
+    assert len(programs) == 1
 
 
 def test_what_it_refuses():

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import wormjax as wj
-from tests.tracing import counted
+from tests.compiling import counted
 from wormjax.structure import extend_to_groups, find_groups, plan, shrink
 
 FACTOR = 0.5
@@ -122,7 +122,7 @@ def test_nothing_is_truncated_before_the_first_detection():
 
 def test_new_tickets_compile_nothing():
     tx = worm(policy=wj.policies.constant(FACTOR), every=1)
-    (update, traces), state = counted(tx.update), tx.init(PARAMS)
+    (update, programs), state = counted(tx.update), tx.init(PARAMS)
     seen = set()
     for step in range(4):
         turned = jax.tree.map(lambda p, step=step: jnp.roll(p, step, axis=-1), PARAMS)
@@ -130,7 +130,7 @@ def test_new_tickets_compile_nothing():
         mask = wj.masks_of(state, PARAMS)["two"]["kernel"]
         seen.add(np.asarray(mask).tobytes())
     assert len(seen) > 1
-    assert len(traces) == 1
+    assert len(programs) == 1
 
 
 def test_the_frozen_window_is_extended_too():

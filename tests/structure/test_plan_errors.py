@@ -1,5 +1,7 @@
 """Every sentence that plan refuses with."""
 
+from fractions import Fraction
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -44,6 +46,7 @@ WRONG = {
         {"keep": 0.25, "minimum": 2},
         "keep=0.25 cannot be met: 50.0% remain where every scored group has its least width. Lower minimum",
     ),
+    "a fraction": ({"params": Fraction(1, 10)}, r"params=0.1 cannot be met: 25.0% remain"),
     "too few parameters": ({"params": 0.1}, r"params=0.1 cannot be met: 25.0% remain"),
     "too few operations": ({"macs": 0.5, "round_to": 3}, r"macs=0.5 cannot be met: 75.0% remain"),
     "masks of another tree": ({"masks": {"a": jnp.array(True)}}, "masks have another structure"),

@@ -223,7 +223,20 @@ def test_masked_entries_that_stay_are_told():
     groups = find_groups(lambda p, x: jnp.tanh(x @ p["a"]) @ p["b"], params, jnp.ones((5, 2)))
     mask = jnp.array([[True, False, True, False], [True, False, True, True]])
     made = plan(groups, masks={"a": mask, "b": jnp.array(True)})
-    assert "of 3 masked entries 2 go; 1 stay, as they are in the parameters" in made.explain()
+    told = "of 3 masked entries 2 go; 1 stay, as they are in the parameters"
+    assert f"{told}: shrink wj.apply_masks(params, masks) to have them zero" in made.explain()
+    whole = plan(groups, masks={"a": mask[:1], "b": mask[0][:, None]})
+    assert "0 stay, as they are in the parameters" in whole.explain()
+    assert "to have them zero" not in whole.explain()
+
+
+def test_groups_plans_and_tickets_print_in_a_line():
+    params = {"a": jnp.ones((2, 4)), "b": jnp.ones((4, 3))}
+    groups = find_groups(lambda p, x: jnp.tanh(x @ p["a"]) @ p["b"], params, jnp.ones((5, 2)))
+    made = plan(groups, wj.scores.magnitude(params), keep=0.5)
+    assert repr(groups) == "Groups(1 groups of 4 units; 2 axes stay whole)"
+    assert repr(made) == "Plan(2 of 4 units in 1 groups stay)"
+    assert repr(wj.shrink(made, params)) == "Ticket(10 parameters in 2 arrays)"
 
 
 def test_the_text():

@@ -6,13 +6,19 @@ import jax
 import jax.numpy as jnp
 
 from wormjax.foresight._pruning_set import PruningSet
+from wormjax.scores._batches import check_is_list
 
 
 def check_pruning_batches(batches: Any) -> None:
-    """Raise where ``batches`` is no sequence of batches.
+    """Raise where ``batches`` is no list of batches; shapes are read.
+
+    Args:
+      batches: what was given for a list of batches, each a pair ``(inputs, labels)`` or inputs alone: arrays
+        ``[n, ...]``, labels integers ``[n]``. None at all is for the method to judge.
 
     Raises:
-      ValueError: it is one array, a `PruningSet`, a generator, or one pair without its list; or a batch is empty.
+      ValueError: it is one array, a `PruningSet`, neither list nor tuple, or one pair without its list; or a batch
+        holds no example.
 
     Example:
       >>> import jax.numpy as jnp
@@ -25,6 +31,7 @@ def check_pruning_batches(batches: Any) -> None:
         raise ValueError(
             "batches is a PruningSet, which names rows. Pass what it names: [(inputs[s.rows], labels[s.rows])]."
         )
+    check_is_list(batches)
     if not isinstance(batches, list | tuple):
         raise ValueError(
             f"batches is a {type(batches).__name__}. Pass a list of batches, [(inputs, labels), ...]; it is read in "

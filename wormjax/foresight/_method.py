@@ -1,6 +1,7 @@
 """A method of foresight pruning: a score, how often it is asked, and whether what is pruned may return."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -8,6 +9,7 @@ from jaxtyping import PyTree
 
 from wormjax._masks import apply_masks
 
+_MAKERS = f"{__package__}._methods"
 Regrow = Literal["as_scored", "never"]
 # (params, masks, batches, key) -> score tree; params are unmasked, and stay so
 Scorer = Callable[[PyTree, PyTree, Any, Any], PyTree]
@@ -34,14 +36,17 @@ def as_method(score: Any) -> Method:
     """Return a method; a plain function of (params, batches) becomes one that sees masked parameters.
 
     Raises:
-      TypeError: it is neither.
+      TypeError: it is neither, or makes a method and was not called.
     """
     if isinstance(score, Method):
         return score
-    if getattr(score, "__module__", None) == "wormjax.foresight._methods":
+    if getattr(score, "__module__", None) == _MAKERS:
+        wanted = [
+            name for name, p in inspect.signature(score).parameters.items() if p.default is p.empty
+        ]
+        call = f"{score.__name__}({', '.join(name for name in wanted if name != 'options')})"
         raise TypeError(
-            f"score is the function {score.__name__!r}, which makes a method. Call it with your model: "
-            f"wj.foresight.methods.{score.__name__}(apply), or with a loss for snip and iter_snip."
+            f"score is the function {score.__name__!r}, which makes a method. Call it: wj.foresight.methods.{call}."
         )
     if not callable(score):
         raise TypeError(

@@ -15,6 +15,7 @@ from jaxtyping import Array, PyTree
 from wormjax import scores
 from wormjax._masks import apply_masks
 from wormjax.foresight._method import Method
+from wormjax.scores._batches import check_batches
 from wormjax.scores._protocol import Rule
 
 Apply = Callable[[PyTree, Any], Array]
@@ -42,7 +43,9 @@ def snip(loss: Loss, *, prunable: Rule = None) -> Method:
     of_all = functools.partial(_sum_of, loss)
 
     def score(params, masks, batches, key):
-        return scores.snip(params, _some(batches), loss=of_all, masks=masks, prunable=prunable)
+        return scores.snip(
+            params, check_batches(batches), loss=of_all, masks=masks, prunable=prunable
+        )
 
     return Method("snip", score)
 
@@ -52,7 +55,9 @@ def iter_snip(loss: Loss, *, prunable: Rule = None) -> Method:
     of_all = functools.partial(_sum_of, loss)
 
     def score(params, masks, batches, key):
-        return scores.iter_snip(params, _some(batches), loss=of_all, masks=masks, prunable=prunable)
+        return scores.iter_snip(
+            params, check_batches(batches), loss=of_all, masks=masks, prunable=prunable
+        )
 
     return Method("iter_snip", score, 100)
 
@@ -66,7 +71,7 @@ def grasp(apply: Apply, *, temperature: float = 200.0, prunable: Rule = None) ->
     def score(params, masks, batches, key):
         return scores.grasp(
             params,
-            _some(batches),
+            check_batches(batches),
             apply=apply,
             temperature=temperature,
             masks=masks,
@@ -80,7 +85,7 @@ def synflow(apply: Apply, *, prunable: Rule = None, biases: Rule = None) -> Meth
     """The synaptic flow, without data, in 100 rounds; see `wj.scores.synflow`."""
 
     def score(params, masks, batches, key):
-        left, inputs = apply_masks(params, masks), _inputs(_some(batches)[0])
+        left, inputs = apply_masks(params, masks), _inputs(check_batches(batches)[0])
         return scores.synflow(left, inputs, apply=apply, prunable=prunable, biases=biases)
 
     return Method("synflow", score, 100)
@@ -90,7 +95,7 @@ def synflow_l2(apply: Apply, *, prunable: Rule = None, **options: Any) -> Method
     """The synaptic flow of squared weights, in 100 rounds; see `wj.scores.synflow_l2`."""
 
     def score(params, masks, batches, key):
-        inputs = _inputs(_some(batches)[0])
+        inputs = _inputs(check_batches(batches)[0])
         return scores.synflow_l2(
             params, inputs, apply=apply, masks=masks, prunable=prunable, **options
         )
@@ -109,7 +114,7 @@ def ntk_sap(
     def score(params, masks, batches, key):
         if key is None:
             raise ValueError("The method 'ntk_sap' draws numbers: pass key=jax.random.key(...).")
-        inputs = [_inputs(batch) for batch in _some(batches)]
+        inputs = [_inputs(batch) for batch in check_batches(batches)]
         return scores.ntk_sap(
             params, inputs, key, apply=apply, masks=masks, prunable=prunable, **options
         )
@@ -121,7 +126,7 @@ def px(apply: Apply, *, prunable: Rule = None, **options: Any) -> Method:
     """The path bound on the trace of the tangent kernel, in 100 rounds; see `wj.scores.px` for the modes."""
 
     def score(params, masks, batches, key):
-        inputs = [_inputs(batch) for batch in _some(batches)]
+        inputs = [_inputs(batch) for batch in check_batches(batches)]
         return scores.px(params, inputs, apply=apply, masks=masks, prunable=prunable, **options)
 
     mode = options.get("mode", "paper")
@@ -132,7 +137,7 @@ def px_gated(apply: Apply, *, prunable: Rule = None, **options: Any) -> Method:
     """PX whose paths carry the data, in 100 rounds; see `wj.scores.px_gated`."""
 
     def score(params, masks, batches, key):
-        inputs = [_inputs(batch) for batch in _some(batches)]
+        inputs = [_inputs(batch) for batch in check_batches(batches)]
         return scores.px_gated(
             params, inputs, apply=apply, masks=masks, prunable=prunable, **options
         )
@@ -144,7 +149,7 @@ def px_exact(apply: Apply, *, prunable: Rule = None, outputs: str = "per_logit")
     """The exact share in the trace, in one round, for its cost; see `wj.scores.px_exact`."""
 
     def score(params, masks, batches, key):
-        given = _some(batches)
+        given = check_batches(batches)
         data = given if outputs == "label" else [_inputs(batch) for batch in given]
         return scores.px_exact(
             params,
@@ -183,12 +188,3 @@ def _sum_of(loss: Loss, params: PyTree, batches: Sequence[Any]) -> Array:
 
 def _inputs(batch: Any) -> Any:
     return batch[0] if isinstance(batch, tuple | list) else batch
-
-
-def _some(batches: Sequence[Any]) -> Sequence[Any]:
-    if not len(batches):
-        raise ValueError(
-            "The pruning set is empty, and this method needs data or its shape. Pass batches of (inputs, labels), "
-            "such as those of wj.foresight.pruning_set."
-        )
-    return batches

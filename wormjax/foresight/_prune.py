@@ -78,8 +78,10 @@ def prune(
 
     Raises:
       ValueError: a density outside (0, 1]; no prunable leaf; an empty pruning set where the method reads one; a score
-        that is NaN or infinite, with its leaf and round (a score of paths is NaN once no path is left); under
-        ``"reference"``, 5 entries or more off the count, as ties make it.
+        that is NaN or infinite, with its leaf and round (a score of paths is NaN once no path is left); batches that
+        are no list of batches, or hold no example; under ``"reference"``, 5 entries or more off the count, as ties
+        make it.
+      TypeError: ``score`` is no function, or one of `wj.foresight.methods` that was not called.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -1,6 +1,6 @@
 """The mass of paths that run through a weight: what SynFlow-L2 and all forms of PX share."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax
@@ -162,18 +162,6 @@ def one_of(batch: PyTree) -> PyTree:
                 "first axis is the batch. For tokens, let apply start at the embeddings."
             )
     return jax.tree.map(lambda x: jnp.ones((1, *x.shape[1:]), x.dtype), batch)
-
-
-def check_batches(batches: Any) -> Sequence[Any]:
-    """Return the batches; raise where there is none, or an array stands for a sequence of them."""
-    if hasattr(batches, "shape"):
-        raise ValueError(
-            f"batches is one array of shape {batches.shape}, whose first axis would be taken for a list of batches. "
-            "Pass [batch]."
-        )
-    if not len(batches):
-        raise ValueError("There is no batch: the pruning set is empty. Pass at least one.")
-    return batches
 
 
 def _is_floating_kernel(name: str, value: Any) -> bool:

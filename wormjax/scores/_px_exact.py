@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from wormjax._selection import check_choice, check_scores
-from wormjax.scores._path_mass import check_batches
+from wormjax.scores._batches import check_batches
 from wormjax.scores._protocol import Rule, is_kernel, lay_out, masked, widened
 
 Outputs = Literal["per_logit", "sum", "label"]

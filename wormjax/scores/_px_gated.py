@@ -9,11 +9,11 @@ from jaxtyping import Array, Float, PyTree
 
 from wormjax._selection import check_choice, check_scores
 from wormjax.rectified import Scaled, aligned
+from wormjax.scores._batches import check_batches
 from wormjax.scores._path_mass import (
     NORMALISATIONS,
     Normalisation,
     Paths,
-    check_batches,
     one_of,
     path_scores,
 )

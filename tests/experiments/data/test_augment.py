@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.data import Crops, crop_flip, draw_crops, pad_crop_flip
-from tests.tracing import counted
+from tests.compiling import counted
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (7, 6, 5, 3), dtype=np.uint8)
 
@@ -70,13 +70,13 @@ def test_draws_are_uniform_and_independent():
 
 
 def test_the_key_decides_everything_and_is_no_constant():
-    run, traces = counted(lambda key, images: pad_crop_flip(key, images))
+    run, programs = counted(lambda key, images: pad_crop_flip(key, images))
     x = jnp.asarray(IMAGES)
     first, again = run(jax.random.key(0), x), run(jax.random.key(0), x)
     np.testing.assert_array_equal(first, again)
     np.testing.assert_array_equal(first, pad_crop_flip(jax.random.key(0), x))
     assert (first != run(jax.random.key(1), x)).any()
-    assert len(traces) == 1
+    assert len(programs) == 1
 
 
 def test_vmap_over_seeds_equals_one_seed_at_a_time():
