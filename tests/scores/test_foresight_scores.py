@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from wormjax import scores
-from wormjax.scores._ntk_sap import _change
 from wormjax.scores._batches import check_batches
+from wormjax.scores._ntk_sap import _change
 from wormjax.scores._protocol import is_kernel, lay_out
 
 # specs, foresight 6.3: L = 1/2 theta' A theta at theta = (1, 1)
