@@ -150,10 +150,12 @@ def write_page(
         "mask_distance": "Distance between the masks of every two epochs. Dense training carries the "
         "epoch at which plain Early-Bird drew its ticket.",
         "distances": "The ticket emerges where the largest distance reaches the stop line; WORM "
-        "truncates from where the mean falls below the trigger line.",
-        "kept_widths": "Channels that the tickets keep.",
+        "truncates from where the mean falls below the trigger line. Lines are means over the seeds that "
+        "still search, bands reach from the least to the greatest seed.",
+        "kept_widths": "Channels that the tickets keep; where an arm has none, as dense training, what its "
+        "last mask would keep. Bars are means, whiskers reach from the least to the greatest seed.",
         "accuracy": f"{COST[config.retrain]} A mean is broken where some seeds are pruned and "
-        "others not yet.",
+        "others not yet. Faint lines are seeds; they fall where a network is pruned.",
     }
     made = Pictures(folder, pictures, captions)
 
